@@ -1,0 +1,68 @@
+/*
+ * api: etcd's services on the client port, probes and metrics on it and on a plain port of their own.
+ *
+ * A request is checked at the door in etcd's order [etcd-v3-surface 2.1], then proposed, or read once
+ * the replica is as fresh as the request asks for, or answered at once; the response leaves at the
+ * end of the turn. Nothing here touches Raft or disk.
+ *
+ * Invariants:
+ *   A1  a request that may have entered the log is never answered with a definite error [R23]
+ *   A2  what a client can make us hold is bounded: by rpc's limits, by the replica's count of
+ *       requests, and by one scratch buffer for each kind of answer [Z03]
+ *   A3  probes cost the same whatever the store holds [K14]
+ */
+#ifndef NABATA_API_API_H
+#define NABATA_API_API_H
+
+#include "base/log.h"
+#include "net/net.h"
+#include "replica/replica.h"
+#include "rpc/rpc.h"
+
+struct api;
+
+struct api_config {
+    struct net_loop *loop;
+    struct replica *replica; /* borrowed; must outlive the api */
+    uint64_t cluster_id, member_id;
+    uint64_t boot_id;
+    const char *name;           /* of this member */
+    size_t request_bytes_max;   /* of a log entry: --max-request-bytes */
+    uint32_t txn_ops_max;       /* --max-txn-ops */
+    int64_t quota_bytes;        /* --quota-backend-bytes: 0 is 2 GiB, below 0 none */
+    uint32_t streams_max;       /* --max-concurrent-streams */
+    uint64_t keepalive_min_ns, keepalive_interval_ns, keepalive_timeout_ns; /* --grpc-keepalive-* */
+    uint64_t request_timeout_ns; /* of probes and RangeStream's first read */
+    bool reuse_port;
+    bool metrics_extensive;     /* --metrics=extensive */
+    const char *host_whitelist; /* "*" or a list with commas */
+    const struct nb_logger *log;
+};
+
+NB_MUST_USE struct api *api_create(const struct api_config *config);
+/* Closes all connections; the replica must be gone or stopped answering before. */
+void api_destroy(struct api *a);
+
+/* Which handlers a port has. */
+enum api_port { API_PORT_CLIENT, API_PORT_METRICS };
+
+NB_MUST_USE enum nb_status api_listen(struct api *a, enum api_port port,
+                                      const struct net_address *at, struct net_error *error);
+
+/* Once a turn, after replica_turn: long answers go on. */
+void api_turn(struct api *a);
+/* GOAWAY to all clients, no new connections; the rest is answered. */
+void api_shutdown(struct api *a);
+/* Nothing left to answer. */
+bool api_is_idle(const struct api *a);
+/* Until this is called, /readyz fails and the health service answers NOT_SERVING. */
+void api_set_serving(struct api *a, bool serving);
+
+/* A row of numbers that others than the api count (peers). Appended to /metrics as they are. */
+void api_set_extra_metrics(struct api *a, void (*append)(void *user, struct nb_buf *out),
+                           void *user);
+
+/* Bytes the backend has allocated, for the quota and Status; see storage/backend.h. */
+uint64_t api_db_size(const struct api *a);
+
+#endif

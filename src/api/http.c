@@ -1,0 +1,304 @@
+/*
+ * api/http: what answers HTTP/1.1: version, health, probes, metrics. [etcd-v3-surface 4.2]
+ */
+#include "api/internal.h"
+
+#include <string.h>
+
+#define JSON "application/json"
+#define TEXT "text/plain; charset=utf-8"
+#define NOSNIFF "X-Content-Type-Options: nosniff\r\n"
+
+static bool is(struct nb_bytes b, const char *text)
+{
+    return nb_bytes_equal(b, nb_bytes_str(text));
+}
+
+static bool begins(struct nb_bytes b, const char *text)
+{
+    size_t len = strlen(text);
+    return b.len >= len && memcmp(b.data, text, len) == 0;
+}
+
+static void reply_text(struct rpc_http *http, unsigned status, const char *type, const char *text)
+{
+    rpc_http_reply(http, status, type, status == 405 ? "Allow: GET\r\n" : NULL,
+                   nb_bytes_str(text));
+}
+
+/* ---- probes ---- */
+
+enum check { CHECK_SERIALIZABLE, CHECK_LINEARIZABLE, CHECK_CORRUPTION, CHECK_NON_LEARNER, CHECK_COUNT };
+
+static const char *const check_names[CHECK_COUNT] = {
+    [CHECK_SERIALIZABLE] = "serializable_read",
+    [CHECK_LINEARIZABLE] = "linearizable_read",
+    [CHECK_CORRUPTION] = "data_corruption",
+    [CHECK_NON_LEARNER] = "non_learner",
+};
+
+static const unsigned livez_checks = 1u << CHECK_SERIALIZABLE;
+static const unsigned readyz_checks = (1u << CHECK_COUNT) - 1;
+
+static bool wants_verbose(struct nb_bytes query)
+{
+    return begins(query, "verbose") || memmem(query.data, query.len, "&verbose", 8) != NULL;
+}
+
+static bool excluded(struct nb_bytes query, const char *name)
+{
+    struct nb_buf value = {0};
+    bool found = false;
+    for (size_t nth = 0; !found && rpc_query_get(query, "exclude", nth, &value); nth++) {
+        found = is(nb_buf_bytes(&value), name);
+        nb_buf_clear(&value);
+    }
+    nb_buf_deinit(&value);
+    return found;
+}
+
+/* NULL: good; else why not. `read` is how the linearizable read ended, NB_OK if none was asked. */
+static const char *check_failure(struct api *a, enum check c, enum nb_status read)
+{
+    struct replica *r = a->config.replica;
+    switch (c) {
+    case CHECK_SERIALIZABLE:
+        return replica_caught_up(r) ? NULL : "the log is still being replayed";
+    case CHECK_LINEARIZABLE:
+        return read == NB_OK ? NULL : api_error_of(read).text;
+    case CHECK_CORRUPTION:
+        return machine_alarm_on(replica_machine(r), MACHINE_ALARM_CORRUPT)
+                   ? "alarm activated: CORRUPT"
+                   : NULL;
+    case CHECK_NON_LEARNER:
+        return replica_is_learner(r) ? "the member is a learner" : NULL;
+    case CHECK_COUNT:
+        break;
+    }
+    nb_unreachable("no such check");
+}
+
+static void answer_probe(struct api *a, struct rpc_http *http, unsigned checks, bool verbose,
+                         enum nb_status read)
+{
+    struct nb_buf body = {0};
+    bool good = true;
+    for (unsigned c = 0; c < CHECK_COUNT; c++) {
+        if ((checks & 1u << c) == 0) {
+            continue;
+        }
+        const char *failure = check_failure(a, (enum check)c, read);
+        good = good && failure == NULL;
+        if (failure == NULL) {
+            nb_buf_printf(&body, "[+]%s ok\n", check_names[c]);
+        } else {
+            nb_buf_printf(&body, "[-]%s failed: %s\n", check_names[c], failure);
+        }
+    }
+    if (good && !verbose) {
+        nb_buf_clear(&body);
+    }
+    nb_buf_append_str(&body, good ? "ok\n" : "");
+    rpc_http_reply(http, good ? 200 : 503, TEXT, NOSNIFF, nb_buf_bytes(&body));
+    nb_buf_deinit(&body);
+}
+
+static void answer_health(struct api *a, struct rpc_http *http, const char *reason)
+{
+    struct nb_buf body = {0};
+    if (reason == NULL) {
+        a->metrics.health_success++;
+        nb_buf_append_str(&body, "{\"health\":\"true\",\"reason\":\"\"}");
+        rpc_http_reply(http, 200, JSON, NULL, nb_buf_bytes(&body));
+    } else {
+        a->metrics.health_failure++;
+        nb_buf_append_str(&body, "{\"health\":\"false\",\"reason\":\"");
+        nb_json_escape(&body, nb_bytes_str(reason));
+        nb_buf_append_str(&body, "\"}\n");
+        rpc_http_reply(http, 503, TEXT, NOSNIFF, nb_buf_bytes(&body));
+    }
+    nb_buf_deinit(&body);
+}
+
+/* The record's message holds what the probe still needs: checks, verbose, is_health. */
+static void probe_done(struct replica_request *request, enum nb_status status,
+                       const struct machine_result *result)
+{
+    (void)result;
+    struct api_pending *p = (struct api_pending *)request;
+    struct api *a = p->api;
+    if (p->http != NULL) {
+        rpc_http_set_user(p->http, NULL);
+        bool is_health = p->message.data[2] != 0;
+        if (!is_health) {
+            answer_probe(a, p->http, p->message.data[0], p->message.data[1] != 0, status);
+        } else if (status == NB_OK) {
+            answer_health(a, p->http, NULL);
+        } else {
+            struct nb_buf reason = {0};
+            nb_buf_printf(&reason, "RANGE ERROR:%s", api_error_of(status).text);
+            nb_buf_append(&reason, "", 1);
+            answer_health(a, p->http, (const char *)reason.data);
+            nb_buf_deinit(&reason);
+        }
+    }
+    api_pending_give(p);
+}
+
+static void probe_read(struct api *a, struct rpc_http *http, unsigned checks, bool verbose,
+                       bool is_health)
+{
+    struct api_pending *p = api_pending_take(a, NULL);
+    p->request.done = probe_done;
+    p->http = http;
+    nb_buf_append(&p->message,
+                  (const uint8_t[]){(uint8_t)checks, (uint8_t)verbose, (uint8_t)is_health}, 3);
+    rpc_http_set_user(http, p);
+    enum nb_status status = replica_read(a->config.replica, &p->request);
+    if (status != NB_OK) {
+        probe_done(&p->request, status, NULL);
+    }
+}
+
+void api_on_http_cancel(struct rpc_http *http)
+{
+    struct api_pending *p = rpc_http_user(http);
+    if (p != NULL) {
+        p->http = NULL;
+    }
+}
+
+static void probe(struct api *a, struct rpc_http *http, unsigned checks, struct nb_bytes name,
+                  struct nb_bytes query)
+{
+    if (name.len != 0) {
+        unsigned one = 0;
+        for (unsigned c = 0; c < CHECK_COUNT; c++) {
+            if ((checks & 1u << c) != 0 && is(name, check_names[c])) {
+                one = 1u << c;
+            }
+        }
+        if (one == 0) {
+            reply_text(http, 404, TEXT, "404 page not found\n");
+            return;
+        }
+        checks = one;
+    }
+    for (unsigned c = 0; c < CHECK_COUNT; c++) {
+        if (excluded(query, check_names[c])) {
+            checks &= ~(1u << c);
+        }
+    }
+    bool verbose = wants_verbose(query);
+    if ((checks & 1u << CHECK_LINEARIZABLE) != 0) {
+        probe_read(a, http, checks, verbose, false);
+    } else {
+        answer_probe(a, http, checks, verbose, NB_OK);
+    }
+}
+
+static void health(struct api *a, struct rpc_http *http, struct nb_bytes query)
+{
+    struct machine *m = replica_machine(a->config.replica);
+    struct nb_buf value = {0};
+    bool serializable = rpc_query_get(query, "serializable", 0, &value) &&
+                        is(nb_buf_bytes(&value), "true");
+    nb_buf_deinit(&value);
+    if (machine_alarm_on(m, MACHINE_ALARM_NOSPACE) && !excluded(query, "NOSPACE")) {
+        answer_health(a, http, "ALARM NOSPACE");
+    } else if (machine_alarm_on(m, MACHINE_ALARM_CORRUPT) && !excluded(query, "CORRUPT")) {
+        answer_health(a, http, "ALARM CORRUPT");
+    } else if (serializable) {
+        answer_health(a, http, NULL);
+    } else if (replica_leader(a->config.replica) == 0) {
+        answer_health(a, http, "RAFT NO LEADER");
+    } else {
+        probe_read(a, http, 0, false, true);
+    }
+}
+
+/* ---- the pages ---- */
+
+static void page_version(struct api *a, struct rpc_http *http)
+{
+    const char *cluster = machine_cluster_version(replica_machine(a->config.replica));
+    bool known = cluster[0] != '\0';
+    struct nb_buf body = {0};
+    nb_buf_printf(&body,
+                  "{\"etcdserver\":\"" API_ETCD_VERSION "\",\"etcdcluster\":\"%s\",\"storage\":\"%s\"}",
+                  known ? cluster : "not_decided", known ? API_STORAGE_VERSION : "unknown");
+    rpc_http_reply(http, 200, JSON, NULL, nb_buf_bytes(&body));
+    nb_buf_deinit(&body);
+}
+
+static void page_metrics(struct api *a, struct rpc_http *http)
+{
+    struct nb_buf body = {0};
+    api_metrics_write(a, &body);
+    rpc_http_reply(http, 200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+                   NULL, nb_buf_bytes(&body));
+    nb_buf_deinit(&body);
+}
+
+/* Host header against --host-whitelist; "*" lets all in. */
+static bool host_is_allowed(struct api *a, struct rpc_http *http)
+{
+    const char *list = a->config.host_whitelist;
+    struct nb_bytes host;
+    if (list == NULL || strcmp(list, "*") == 0 || list[0] == '\0') {
+        return true;
+    }
+    if (!rpc_http_header(http, "host", &host)) {
+        return false;
+    }
+    const uint8_t *colon = memrchr(host.data, ':', host.len);
+    size_t name_len = colon == NULL ? host.len : (size_t)(colon - host.data);
+    for (const char *item = list; *item != '\0';) {
+        size_t len = strcspn(item, ",");
+        if (len == name_len && strncasecmp(item, (const char *)host.data, len) == 0) {
+            return true;
+        }
+        item += len + (item[len] == ',');
+    }
+    return false;
+}
+
+/* The part of `path` behind `prefix` and a slash; false when path is something else. */
+static bool below(struct nb_bytes path, const char *prefix, struct nb_bytes *out_name)
+{
+    size_t len = strlen(prefix);
+    if (!begins(path, prefix) || (path.len > len && path.data[len] != '/')) {
+        return false;
+    }
+    *out_name = path.len > len ? nb_bytes_from(path, len + 1) : (struct nb_bytes){0};
+    return true;
+}
+
+void api_on_http(struct rpc_http *http, void *server_user)
+{
+    struct api *a = server_user;
+    const struct rpc_http_request *q = rpc_http_request(http);
+    struct nb_bytes name;
+    bool get = is(q->method, "GET") || is(q->method, "HEAD");
+    if (!host_is_allowed(a, http)) {
+        reply_text(http, 421, TEXT,
+                   "etcd received your request, but the Host header was unrecognized.\n\n"
+                   "To fix this, add the host name to --host-whitelist, or use one that is on it.\n");
+    } else if (is(q->path, "/version") || is(q->path, "/health") || is(q->path, "/metrics")) {
+        if (!get) {
+            reply_text(http, 405, TEXT, "Method Not Allowed\n");
+        } else if (is(q->path, "/version")) {
+            page_version(a, http);
+        } else if (is(q->path, "/health")) {
+            health(a, http, q->query);
+        } else {
+            page_metrics(a, http);
+        }
+    } else if (below(q->path, "/livez", &name)) {
+        probe(a, http, livez_checks, name, q->query);
+    } else if (below(q->path, "/readyz", &name)) {
+        probe(a, http, readyz_checks, name, q->query);
+    } else {
+        reply_text(http, 404, TEXT, "404 page not found\n");
+    }
+}

@@ -1,0 +1,141 @@
+/*
+ * api/internal: what the services share: the record of a request under way, and how it is answered.
+ */
+#ifndef NABATA_API_INTERNAL_H
+#define NABATA_API_INTERNAL_H
+
+#include "api/api.h"
+#include "api/errors.h"
+#include "api/metrics.h"
+#include "base/wire.h"
+
+/* The version of etcd that clients are told, and the versions of store and cluster. */
+#define API_ETCD_VERSION "3.7.1"
+#define API_STORAGE_VERSION "3.7.0"
+
+struct api_conn;
+struct api_job;
+
+struct api {
+    struct api_config config;
+    struct rpc_server *client_server, *metrics_server; /* owned */
+    struct net_listener *listeners[32];                /* owned */
+    size_t listener_count;
+    struct api_conn *conns; /* owned, a list */
+    struct net_timer *tick;
+    struct api_metrics metrics;
+    struct nb_buf scratch;    /* an answer being made */
+    struct nb_arena arena;    /* a request being decoded */
+    struct api_job *jobs;     /* long answers that go on in api_turn: a list, owned */
+    struct api_pending *free; /* pool */
+    size_t pending_count;
+    bool serving, stopping;
+    bool nospace_proposed; /* an alarm of ours is on its way */
+    bool jobs_ready;       /* a job was added during a step */
+    struct net_wake *wake;
+    void (*extra_metrics)(void *user, struct nb_buf *out);
+    void *extra_user;
+};
+
+/* What a call's user points to while somebody still has to answer it. */
+struct api_holder {
+    struct rpc_call *call; /* NULL when the client has gone */
+};
+
+/* A request that waits for the replica. */
+struct api_pending {
+    struct replica_request request; /* first: `done` finds the record by it */
+    struct api_holder holder;
+    struct api *api;
+    struct rpc_http *http; /* of a probe; NULL when its client has gone */
+    /* What to do once a read is possible, or NULL for a proposal. */
+    void (*resume)(struct api *a, struct rpc_call *call, struct nb_bytes message);
+    /* Of a proposal: what to do with a good result instead of answering with it; may be NULL. */
+    void (*applied)(struct api *a, struct rpc_call *call, const struct machine_result *result);
+    struct nb_buf message; /* copy of the request, for reads */
+    struct api_pending *next;
+};
+
+struct api_pending *api_pending_take(struct api *a, struct rpc_call *call);
+void api_pending_give(struct api_pending *p);
+
+/* Finishes with the table's row for `status`. */
+void api_refuse(struct rpc_call *call, enum nb_status status);
+/* header + body + OK. `revision` 0: the current one. */
+void api_reply(struct api *a, struct rpc_call *call, int64_t revision, struct nb_bytes body);
+/* Encodes ResponseHeader as field 1 into `to`, which has room for 64 bytes; returns the length.
+ * `with_revision` false leaves the revision out. */
+size_t api_header_encode(struct api *a, uint8_t *to, int64_t revision, bool with_revision);
+
+/* Checks 2 to 5 of [2.1]: cluster version, learner, metadata. NB_OK, or refused already. */
+enum nb_status api_door(struct api *a, struct rpc_call *call, bool allowed_on_learner);
+
+/* Proposes `message`; the answer is header and the machine's body. */
+void api_propose(struct api *a, struct rpc_call *call, enum machine_kind kind,
+                 struct nb_bytes message,
+                 void (*applied)(struct api *a, struct rpc_call *call,
+                                 const struct machine_result *result));
+/* Runs `resume` when a linearizable read is possible; `message` is copied. */
+void api_read_then(struct api *a, struct rpc_call *call, struct nb_bytes message,
+                   void (*resume)(struct api *a, struct rpc_call *call,
+                                  struct nb_bytes message));
+
+struct api *api_of(const struct rpc_call *call);
+struct api *api_of_conn(const struct rpc_conn *conn);
+
+struct backend_sizes api_sizes(const struct api *a);
+
+/* Proposes the NOSPACE alarm of this member, unless that is under way. */
+void api_raise_nospace(struct api *a);
+
+/* Asks for another turn of the loop soon. */
+void api_wake(struct api *a);
+
+/* on_cancel of every method: its user is a struct api_holder. */
+void api_on_cancel(struct rpc_call *call, enum rpc_cancel why);
+
+enum api_step {
+    API_STEP_MORE,    /* go on in the next turn */
+    API_STEP_BLOCKED, /* wait until something else gives the loop a turn */
+    API_STEP_DONE,    /* answered, or nobody is left to answer: the job is freed */
+};
+
+/* A long answer, a bounded piece a turn. */
+struct api_job {
+    struct api_holder holder; /* call NULL: the next step must be the last */
+    struct api_job *next;
+    struct api *api;
+    enum api_step (*step)(struct api_job *job);
+    void (*release)(struct api_job *job); /* frees what the job owns besides itself; may be NULL */
+};
+
+/* Takes over `job` (heap) and the call. */
+void api_job_add(struct api *a, struct rpc_call *call, struct api_job *job);
+void api_jobs_step(struct api *a);
+void api_jobs_drop(struct api *a);
+
+/* Handlers, by service. */
+void api_range(struct rpc_call *call, struct nb_bytes message);
+void api_range_stream(struct rpc_call *call, struct nb_bytes message);
+void api_put(struct rpc_call *call, struct nb_bytes message);
+void api_delete_range(struct rpc_call *call, struct nb_bytes message);
+void api_txn(struct rpc_call *call, struct nb_bytes message);
+void api_compact(struct rpc_call *call, struct nb_bytes message);
+void api_status(struct rpc_call *call, struct nb_bytes message);
+void api_alarm(struct rpc_call *call, struct nb_bytes message);
+void api_hash(struct rpc_call *call, struct nb_bytes message);
+void api_hash_kv(struct rpc_call *call, struct nb_bytes message);
+void api_move_leader(struct rpc_call *call, struct nb_bytes message);
+void api_member_list(struct rpc_call *call, struct nb_bytes message);
+void api_health_check(struct rpc_call *call, struct nb_bytes message);
+void api_node(struct rpc_call *call, struct nb_bytes message);
+void api_log(struct rpc_call *call, struct nb_bytes message);
+
+/* HTTP/1.1 on the client and the metrics port. */
+void api_on_http(struct rpc_http *http, void *server_user);
+void api_on_http_cancel(struct rpc_http *http);
+
+/* Metrics text. */
+void api_metrics_write(struct api *a, struct nb_buf *out);
+
+#endif

@@ -1,0 +1,187 @@
+/*
+ * replica: one member of the group; the only place where raft, storage and machine meet.
+ *
+ * Written against a world, never against the system: `struct replica_world` gives time and carries
+ * messages, `struct wal` (over a disk) and `struct backend` keep what must last. server/ supplies the
+ * real ones, tests and the simulator theirs. Everything here runs on one thread.
+ *
+ * A turn of the caller's loop:
+ *
+ *     replica_step (messages of peers), replica_propose, replica_read (requests of clients),
+ *     replica_disk_ready (writes of the log ended), replica_backend_ready ... any number of them
+ *     replica_turn(r), once: sends, writes, applies and answers whatever they made possible
+ *
+ * Invariants:
+ *   P1  a message that promises something leaves only when all that was handed out before it is on
+ *       disk [R03]; appends of a leader leave at once [thesis 10.2.1]
+ *   P2  entries are applied once, in order, without a gap [R19]; a request is answered after it was
+ *       applied here [R24]
+ *   P3  every request gets exactly one `done`, with a definite error only if it had no effect [R23]
+ *   P4  the backend never holds what the log on disk does not: it is filled by applying, and only
+ *       what is committed and durable here is applied
+ *   P5  the log is kept until the backend holds its effects durably [S01, W16]
+ */
+#ifndef NABATA_REPLICA_REPLICA_H
+#define NABATA_REPLICA_REPLICA_H
+
+#include "base/histogram.h"
+#include "base/log.h"
+#include "machine/machine.h"
+#include "raft/raft.h"
+#include "storage/backend.h"
+#include "storage/wal.h"
+
+struct replica;
+
+/* What a replica needs of the world. None may call back into the replica. */
+struct replica_world {
+    void *user;
+    uint64_t (*now_ns)(void *user); /* monotonic */
+    /* Sends, or drops: Raft does not mind. The message is borrowed for the call. */
+    void (*send)(void *user, const struct raft_msg *msg);
+    /* Streams the file at `path` with `announce` behind it (borrowed), then calls
+     * replica_snapshot_sent; the file is the replica's and goes away after that. */
+    void (*send_snapshot)(void *user, uint64_t to, const char *path,
+                          const struct raft_msg *announce);
+    /* There is more to do than one turn took: have another soon. */
+    void (*wake)(void *user);
+    /* Something that ends the process: a failed sync, a full disk, damage. `text` says what, where
+     * and what to do. After it the replica acknowledges nothing more. [W05] */
+    void (*fatal)(void *user, enum nb_status status, const char *text);
+
+    /* Blocks until a write of the log has ended (disk_wait): while a snapshot is installed, which is
+     * rare and has nothing to do meanwhile. */
+    void (*wait_disk)(void *user);
+    /* Notes durably that a snapshot up to `index` is being installed; 0 removes the note. A restart
+     * that finds it knows why the backend is ahead of the log. */
+    enum nb_status (*note_install)(void *user, uint64_t index);
+    /* Label of a file that backend_copy made (its meta is not wanted). */
+    enum nb_status (*inspect_copy)(void *user, const char *path, struct backend_label *out,
+                                   struct nb_buf *error);
+};
+
+struct replica_config {
+    uint64_t cluster_id, member_id;
+    uint64_t boot_id;               /* fresh entropy; seeds timeouts, read rounds and request ids */
+    uint32_t tick_ms;               /* real time of one raft tick */
+    uint32_t heartbeat_ticks, election_ticks;
+    bool pre_vote;
+    uint64_t request_timeout_ns;    /* of a proposal or read; etcd: 5 s + 2 election timeouts */
+    uint64_t snapshot_catchup_entry_count; /* entries kept behind for slow followers */
+    size_t snapshot_catchup_bytes_max;     /* ... as long as they take no more than this */
+    uint64_t commit_interval_ns;    /* of the backend; 100 ms */
+    size_t commit_bytes_max;        /* commit earlier when this much waits */
+    size_t request_count_max;       /* proposals and reads under way; more are refused */
+    size_t request_bytes_max;       /* one proposal */
+    unsigned compaction_batch_limit; /* keys looked at a step */
+    uint64_t compaction_sleep_ns;    /* between steps */
+    uint64_t read_retry_ns;          /* a read round without an answer is asked again; 500 ms */
+    const char *snapshot_dir;       /* borrowed: where copies for lagging members are made */
+    const struct nb_logger *log;    /* borrowed */
+};
+
+/*
+ * A request under way, embedded in the caller's own record. The replica holds it from a successful
+ * replica_propose or replica_read until `done`, which may free it. `result` is NULL unless a proposal
+ * was applied; it is borrowed for the call.
+ */
+struct replica_request {
+    void (*done)(struct replica_request *request, enum nb_status status,
+                 const struct machine_result *result);
+    uint64_t id;          /* the replica's */
+    uint64_t begun_ns;    /* the replica's */
+    struct replica_request *next; /* the replica's */
+};
+
+/*
+ * Starts from what the log and the backend hold. `machine` is restored from `backend`; `recovered` is
+ * what wal_open gave (borrowed). NB_CORRUPT with words in `error` when they contradict each other: a
+ * commit index beyond the log [R26], a gap between backend and log.
+ */
+struct replica_parts {
+    struct wal *wal;                       /* borrowed, as all of these */
+    const struct wal_recovered *recovered; /* only for the call */
+    struct backend *backend;
+    struct machine *machine;
+    uint64_t install_noted; /* what note_install left behind; 0: nothing */
+};
+
+NB_MUST_USE enum nb_status replica_create(const struct replica_config *config,
+                                          const struct replica_world *world,
+                                          const struct replica_parts *parts, struct replica **out,
+                                          struct nb_buf *error);
+/* Every request under way is done with NB_STOPPED. Commits nothing: call replica_flush before. */
+void replica_destroy(struct replica *r);
+
+/* -- events -- */
+
+void replica_tick(struct replica *r); /* every tick_ms */
+void replica_step(struct replica *r, const struct raft_msg *msg);
+void replica_peer_lost(struct replica *r, uint64_t id);        /* its connection ended */
+void replica_peer_unreachable(struct replica *r, uint64_t id); /* a message to it was dropped */
+void replica_snapshot_sent(struct replica *r, uint64_t to, bool ok);
+/* The whole content of the snapshot announced by `msg` is in the file at `path`, verified and synced;
+ * the replica takes the file over (moves or removes it). */
+void replica_snapshot_received(struct replica *r, const char *path, const struct raft_msg *msg);
+void replica_disk_ready(struct replica *r);    /* the disk's completion descriptor is readable */
+void replica_backend_ready(struct replica *r); /* the backend's */
+void replica_turn(struct replica *r);
+
+/* -- requests -- */
+
+/*
+ * Proposes a command. On NB_OK the request is under way; anything else is a refusal without effect
+ * (NB_TOO_LARGE, NB_TOO_MANY_REQUESTS, NB_STOPPED) and `done` will not be called. Without a leader
+ * the proposal waits for one until the request times out.
+ */
+NB_MUST_USE enum nb_status replica_propose(struct replica *r, enum machine_kind kind,
+                                           struct nb_bytes command,
+                                           struct replica_request *request);
+/* Linearizable read: `done(NB_OK)` comes when the machine here holds everything acknowledged anywhere
+ * before this call; the caller then reads the machine. Reads of one turn share a round [Q03]. */
+NB_MUST_USE enum nb_status replica_read(struct replica *r, struct replica_request *request);
+
+enum nb_status replica_transfer(struct replica *r, uint64_t target);
+/* Hands leadership to the most caught-up voter, if this is a leader and there is one. */
+bool replica_hand_over(struct replica *r);
+
+/* -- the end -- */
+
+/* Commits to the backend what is applied, and waits for it. For an orderly stop. */
+void replica_flush(struct replica *r);
+
+/* -- observers -- */
+
+struct replica_status {
+    struct raft_status raft;
+    bool is_learner;
+    uint64_t backend_index;   /* applied and durable in the backend */
+    uint64_t pending_count;   /* requests under way */
+    uint64_t leader_change_count;
+    uint64_t proposal_failed_count;
+    uint64_t read_failed_count;
+    uint64_t stalled_ns;      /* how long the oldest write of the log has been waiting; 0: none */
+};
+
+void replica_status(const struct replica *r, struct replica_status *out);
+
+struct replica_timings {
+    struct nb_histogram log_sync;       /* from append to durable */
+    struct nb_histogram backend_commit; /* from seal to committed */
+    uint64_t log_bytes;                 /* payload bytes appended */
+};
+
+void replica_timings(const struct replica *r, struct replica_timings *out);
+struct machine *replica_machine(struct replica *r);
+struct raft *replica_raft(struct replica *r);
+struct backend *replica_backend(struct replica *r);
+bool replica_is_learner(const struct replica *r);
+uint64_t replica_leader(const struct replica *r); /* 0: none known */
+uint64_t replica_term(const struct replica *r);
+/* A number for "all that is applied so far", and whether the backend holds that much durably. */
+uint64_t replica_commit_wanted(struct replica *r);
+bool replica_commit_done(const struct replica *r, uint64_t wanted);
+/* True once everything this member knew to be committed when it started is applied [Q10]. */
+bool replica_caught_up(const struct replica *r);
+
+#endif
