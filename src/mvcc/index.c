@@ -4,17 +4,11 @@
 
 #include <string.h>
 
-bool mvcc_record_last(const struct mvcc_record *r, int64_t revision, struct mvcc_version *out)
+/* How many of older[] are at or before the revision. */
+static uint32_t older_upto(const struct mvcc_record *r, int64_t revision)
 {
-    if (r->mod <= revision) {
-        *out = mvcc_record_newest(r);
-        return true;
-    }
-    if (r->older == NULL) {
-        return false;
-    }
-    uint32_t low = 0; /* versions before low are at or before the revision */
-    uint32_t high = r->older->count;
+    uint32_t low = 0; /* versions before low are */
+    uint32_t high = r->older == NULL ? 0 : r->older->count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (r->older->versions[middle].main <= revision) {
@@ -23,10 +17,20 @@ bool mvcc_record_last(const struct mvcc_record *r, int64_t revision, struct mvcc
             high = middle;
         }
     }
-    if (low == 0) {
+    return low;
+}
+
+bool mvcc_record_last(const struct mvcc_record *r, int64_t revision, struct mvcc_version *out)
+{
+    if (r->mod <= revision) {
+        *out = mvcc_record_newest(r);
+        return true;
+    }
+    uint32_t upto = older_upto(r, revision);
+    if (upto == 0) {
         return false;
     }
-    *out = r->older->versions[low - 1];
+    *out = r->older->versions[upto - 1];
     return true;
 }
 
@@ -196,11 +200,7 @@ static void drop(struct mvcc_dropped *dropped, struct mvcc_version v)
 /* How many of older[] are not needed behind a compaction at `revision`. */
 static uint32_t needless_older(const struct mvcc_record *r, int64_t revision)
 {
-    uint32_t count = r->older == NULL ? 0 : r->older->count;
-    uint32_t upto = 0; /* versions up to the revision */
-    while (upto < count && r->older->versions[upto].main <= revision) {
-        upto++;
-    }
+    uint32_t upto = older_upto(r, revision);
     if (upto == 0 || r->mod <= revision) {
         return upto; /* the newest is the last up to it */
     }
@@ -222,25 +222,27 @@ static void forget_older(struct mvcc_index *x, struct mvcc_record *r, uint32_t c
     }
 }
 
-bool mvcc_index_trim(struct mvcc_index *x, struct mvcc_record *r, int64_t revision,
+bool mvcc_index_trim(struct mvcc_index *x, struct mvcc_record *r, int64_t revision, uint32_t most,
                      struct mvcc_dropped *dropped)
 {
     uint32_t needless = needless_older(r, revision);
+    bool cut = needless > most;
+    needless = cut ? most : needless;
     for (uint32_t i = 0; i < needless; i++) {
         drop(dropped, r->older->versions[i]);
     }
     if (needless != 0) {
         forget_older(x, r, needless);
     }
-    if (!r->dead || r->mod >= revision) {
-        return true;
+    if (cut || !r->dead || r->mod >= revision) {
+        return !cut;
     }
     nb_assert(r->older == NULL);
     drop(dropped, mvcc_record_newest(r));
     mvcc_tree_remove(&x->tree, r);
     mvcc_table_remove(&x->table, mvcc_table_hash(&x->table, mvcc_record_key(r)), r);
     record_free(x, r);
-    return false;
+    return true;
 }
 
 bool mvcc_index_load(struct mvcc_index *x, const struct mvcc_row *row)

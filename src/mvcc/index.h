@@ -48,7 +48,7 @@ struct mvcc_dropped {
     size_t count, capacity;
 };
 
-bool mvcc_index_trim(struct mvcc_index *x, struct mvcc_record *r, int64_t revision,
+bool mvcc_index_trim(struct mvcc_index *x, struct mvcc_record *r, int64_t revision, uint32_t most,
                      struct mvcc_dropped *dropped);
 
 /* Loading: rows in order of revision, then one call to order them. Nothing else meanwhile. */

@@ -55,7 +55,7 @@ struct mvcc_options {
 };
 
 /* Reads the whole KEY table of `b` (borrowed until destroy) and builds the index. NB_CORRUPT when a
- * row is not what mvcc wrote, NB_IO when the backend fails. An unfinished compaction goes on with
+ * row is not what mvcc wrote. An unfinished compaction goes on with
  * the next mvcc_compact_step. */
 NB_MUST_USE enum nb_status mvcc_create(struct backend *b, const struct mvcc_options *options,
                                        struct mvcc **out);
@@ -100,7 +100,7 @@ struct mvcc_change {
 };
 
 struct mvcc_changes {
-    const struct mvcc_change *items; /* borrowed; valid until the next call on `m` */
+    const struct mvcc_change *items; /* borrowed; valid until the next write or `reaped` */
     size_t count;
 };
 
@@ -197,12 +197,11 @@ NB_MUST_USE enum nb_status mvcc_hash_kv(struct mvcc *m, int64_t revision, struct
 NB_MUST_USE enum nb_status mvcc_hash_all(struct mvcc *m, uint32_t *out_sum);
 
 /*
- * Batches. The owner of the backend calls `seal` right before it hands the collected batch over,
- * and `reaped` after backend reads see that batch; batches are reaped in the order they were
- * sealed.
+ * Batches. The owner of the backend calls `seal` right before each backend_commit, and `reaped`
+ * right after each backend_reap with what that returned.
  */
 void mvcc_batch_seal(struct mvcc *m);
-void mvcc_batch_reaped(struct mvcc *m);
+void mvcc_batch_reaped(struct mvcc *m, size_t batch_count);
 
 struct mvcc_stats {
     uint64_t key_count;    /* alive */

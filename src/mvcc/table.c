@@ -99,7 +99,7 @@ static struct mvcc_record *slots_find(const struct mvcc_slots *s, uint64_t hash,
         }
         if (slot != GONE && ((slot ^ hash) & ~ADDRESS_MASK) == 0) {
             struct mvcc_record *r = record_of(slot);
-            if (r->key_len == key.len && memcmp(r->key, key.data, key.len) == 0) {
+            if (nb_bytes_equal(mvcc_record_key(r), key)) {
                 return r;
             }
         }
