@@ -114,7 +114,6 @@ struct rpc_limits {
     uint64_t keepalive_interval_ns; /* our pings after such an idle time: 2 h */
     uint64_t keepalive_timeout_ns;  /* 20 s */
     size_t http_body_bytes_max;     /* 4 MiB */
-    uint32_t http_pipeline_max;     /* requests of one HTTP/1 connection read ahead: 16 */
 };
 
 struct rpc_server_config {
