@@ -1,8 +1,9 @@
 /*
  * base/check: assertions that stay on in release builds, and a few compiler attributes.
  *
- * A failed nb_assert is a bug in nabata, never a reaction to input. The process prints the fact that
- * did not hold and aborts: Raft is built for a member that stops, not for one that goes on wrongly.
+ * A failed nb_assert is a bug in nabata, never a reaction to input. The process prints the fact
+ * that did not hold and aborts: Raft is built for a member that stops, not for one that goes on
+ * wrongly.
  */
 #ifndef NABATA_BASE_CHECK_H
 #define NABATA_BASE_CHECK_H

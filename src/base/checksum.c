@@ -5,7 +5,7 @@
 #define POLYNOMIAL 0x82f63b78u /* Castagnoli, reflected */
 
 /* Four bits a step: 16 entries, made by the compiler from the polynomial. */
-#define S(c) ((c) & 1 ? ((c) >> 1) ^ POLYNOMIAL : (c) >> 1)
+#define S(c) ((c)&1 ? ((c) >> 1) ^ POLYNOMIAL : (c) >> 1)
 #define ROW(n) S(S(S(S((uint32_t)(n)))))
 
 static const uint32_t table[16] = {

@@ -1,9 +1,9 @@
 /*
  * base/checksum: CRC32C (Castagnoli), by the processor's instruction where it has one.
  *
- * nb_crc32c(0, "123456789") is 0xe3069283. Chaining: the result of one call is the seed of the next,
- * and equals the checksum of both pieces in a row. Same definition as Go's crc32.Update with the
- * Castagnoli table, on which HashKV rests.
+ * nb_crc32c(0, "123456789") is 0xe3069283. Chaining: the result of one call is the seed of the
+ * next, and equals the checksum of both pieces in a row. Same definition as Go's crc32.Update with
+ * the Castagnoli table, on which HashKV rests.
  */
 #ifndef NABATA_BASE_CHECKSUM_H
 #define NABATA_BASE_CHECKSUM_H

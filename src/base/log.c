@@ -18,9 +18,9 @@ bool nb_log_level_of(const char *name, enum nb_log_level *out)
         const char *name;
         enum nb_log_level level;
     } known[] = {
-        {"debug", NB_LOG_DEBUG}, {"info", NB_LOG_INFO},   {"warn", NB_LOG_WARN},
+        {"debug", NB_LOG_DEBUG},  {"info", NB_LOG_INFO},   {"warn", NB_LOG_WARN},
         {"warning", NB_LOG_WARN}, {"error", NB_LOG_ERROR}, {"dpanic", NB_LOG_FATAL},
-        {"panic", NB_LOG_FATAL}, {"fatal", NB_LOG_FATAL},
+        {"panic", NB_LOG_FATAL},  {"fatal", NB_LOG_FATAL},
     };
     for (size_t i = 0; i < NB_ARRAY_LEN(known); i++) {
         if (strcmp(name, known[i].name) == 0) {
@@ -179,8 +179,7 @@ void nb_log_format_line(const struct nb_logger *logger, enum nb_log_level level,
     (void)gmtime_r(&seconds, &tm);
     char date[32], stamp[64];
     (void)strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
-    (void)snprintf(stamp, sizeof stamp, "%s.%06" PRId64 "Z", date,
-                   now_ns % 1000000000 / 1000);
+    (void)snprintf(stamp, sizeof stamp, "%s.%06" PRId64 "Z", date, now_ns % 1000000000 / 1000);
     if (logger->format == NB_LOG_JSON) {
         append_json(level, event, message, pairs, stamp, out);
     } else {

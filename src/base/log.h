@@ -25,8 +25,16 @@ struct nb_logger {
     const char *member; /* borrowed; printed by console lines when not NULL */
 };
 
-enum nb_kv_type { NB_KV_TYPE_END, NB_KV_TYPE_STR, NB_KV_TYPE_BYTES, NB_KV_TYPE_U64, NB_KV_TYPE_I64,
-                  NB_KV_TYPE_ID, NB_KV_TYPE_BOOL, NB_KV_TYPE_F64 };
+enum nb_kv_type {
+    NB_KV_TYPE_END,
+    NB_KV_TYPE_STR,
+    NB_KV_TYPE_BYTES,
+    NB_KV_TYPE_U64,
+    NB_KV_TYPE_I64,
+    NB_KV_TYPE_ID,
+    NB_KV_TYPE_BOOL,
+    NB_KV_TYPE_F64
+};
 
 struct nb_kv {
     enum nb_kv_type type;

@@ -1,6 +1,6 @@
 /*
- * base/random: a small deterministic generator (xoshiro256++, seeded through splitmix64), for what a
- * seed must replay; and the kernel's entropy, for identities.
+ * base/random: a small deterministic generator (xoshiro256++, seeded through splitmix64), for what
+ * a seed must replay; and the kernel's entropy, for identities.
  */
 #ifndef NABATA_BASE_RANDOM_H
 #define NABATA_BASE_RANDOM_H

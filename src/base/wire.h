@@ -1,5 +1,6 @@
 /*
- * base/wire: the protobuf wire format, as a reader of fields and a few writers. [protobuf.dev, encoding]
+ * base/wire: the protobuf wire format, as a reader of fields and a few writers. [protobuf.dev,
+ * encoding]
  *
  * For the messages on the hot path, which are decoded by hand; everything else goes through
  * protobuf-c. The reader is total: any bytes give fields or NB_MALFORMED, and it never allocates.
@@ -18,7 +19,7 @@ enum nb_wire_type {
 };
 
 struct nb_wire_field {
-    uint32_t number;       /* 1 .. 2^29-1 */
+    uint32_t number; /* 1 .. 2^29-1 */
     enum nb_wire_type type;
     uint64_t value;        /* of VARINT, FIXED64, FIXED32 */
     struct nb_bytes bytes; /* of BYTES; borrowed from the input */
