@@ -1,6 +1,7 @@
 /*
  * Runs a fuzz target without libFuzzer: every file of the corpus folder, then seeded mutations of
- * them and of nothing. NABATA_SEED replays, NABATA_FUZZ_RUNS sets how many mutations (default 20000).
+ * them and of nothing. NABATA_SEED replays, NABATA_FUZZ_RUNS sets how many mutations (default
+ * 20000).
  */
 #include "base/bytes.h"
 #include "base/random.h"

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-/* The seed of this run: NABATA_SEED from the environment, else from the clock; printed once, so that
- * a failure can be replayed with NABATA_SEED=<seed>. */
+/* The seed of this run: NABATA_SEED from the environment, else from the clock; printed once, so
+ * that a failure can be replayed with NABATA_SEED=<seed>. */
 static inline uint64_t unit_seed(void)
 {
     static uint64_t seed;

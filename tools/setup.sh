@@ -1,0 +1,104 @@
+#!/bin/sh
+# Installs the Debian packages that a verb of the Makefile needs, and only those that are missing.
+#
+#     tools/setup.sh [build|test|lint|bench]...     (default: build)
+#
+# Needs root or sudo when something is missing. Elsewhere than on Debian and its kin it names what is needed.
+set -eu
+
+build="build-essential cmake ninja-build pkg-config libuv1-dev libnghttp2-dev libprotobuf-c-dev
+    protobuf-c-compiler protobuf-compiler liblmdb-dev libssl-dev libxxhash-dev libjansson-dev libaio-dev
+    libcmocka-dev"
+test="$build curl iproute2 procps python3"
+lint="$build clang clang-format clang-tidy python3 shellcheck"
+bench="$build curl procps python3"
+optional_for_test="etcd-client valgrind" # tests that use them are skipped without them
+
+wanted=
+optional=
+for profile in "${@:-build}"; do
+    case $profile in
+    build) wanted="$wanted $build" ;;
+    test) wanted="$wanted $test" optional="$optional_for_test" ;;
+    lint) wanted="$wanted $lint" ;;
+    bench) wanted="$wanted $bench" ;;
+    *)
+        echo "setup: unknown profile '$profile' (known: build, test, lint, bench)" >&2
+        exit 2
+        ;;
+    esac
+done
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    for tool in cc cmake ninja protoc-c; do
+        if ! command -v "$tool" >/dev/null 2>&1; then
+            echo "setup: no apt-get here, so nothing is installed. Needed: a C17 compiler, cmake, ninja," \
+                "pkg-config, libuv, nghttp2, protobuf-c with protoc-c, lmdb, openssl 3, xxhash, jansson," \
+                "libaio, cmocka (with static archives for the release build)" >&2
+            exit 1
+        fi
+    done
+    exit 0
+fi
+
+# Prints those of its arguments that are not installed.
+missing() {
+    for package in "$@"; do
+        state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
+        if [ "$state" != installed ]; then
+            echo "$package"
+        fi
+    done | sort -u
+}
+
+# shellcheck disable=SC2086 # lists of words
+needed=$(missing $wanted)
+# shellcheck disable=SC2086
+nice_to_have=$(missing $optional)
+
+as_root=
+if [ "$(id -u)" != 0 ]; then
+    as_root="sudo -n"
+    if ! sudo -n true 2>/dev/null; then
+        if [ -n "$needed" ]; then
+            # shellcheck disable=SC2086
+            echo "setup: packages are missing and there is neither root nor sudo; as root:" \
+                "apt-get install" $needed >&2
+            exit 1
+        fi
+        exit 0
+    fi
+fi
+
+# Installs, quietly; the output is shown when it fails.
+install() {
+    log=$(mktemp)
+    if $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" \
+        >"$log" 2>&1 </dev/null; then
+        rm -f "$log"
+        return 0
+    fi
+    cat "$log" >&2
+    rm -f "$log"
+    return 1
+}
+
+if [ -z "$needed$nice_to_have" ]; then
+    exit 0
+fi
+if [ -z "$needed" ] && [ -e "${TMPDIR:-/tmp}/nabata-setup-optional-tried" ]; then
+    exit 0 # they cannot be had here; do not ask the mirror every time
+fi
+$as_root apt-get update -qq </dev/null >/dev/null 2>&1 || true # offline: the lists at hand may do
+if [ -n "$needed" ]; then
+    # shellcheck disable=SC2086
+    echo "setup: installing" $needed
+    # shellcheck disable=SC2086
+    install $needed
+fi
+for package in $nice_to_have; do
+    if ! install "$package" >/dev/null 2>&1; then
+        echo "setup: $package cannot be installed; the tests that use it will be skipped"
+        : >"${TMPDIR:-/tmp}/nabata-setup-optional-tried"
+    fi
+done
