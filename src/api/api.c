@@ -10,6 +10,7 @@ struct api_conn {
     struct net_conn *net;
     struct rpc_conn *rpc;
     struct api_conn *next, **link; /* in api->conns */
+    bool held; /* not read until the api serves */
 };
 
 #define UNARY(service, name, handler, number)                                                      \
@@ -97,7 +98,7 @@ static const struct net_conn_events conn_events = {
     .on_close = on_close,
 };
 
-static void accept_for(struct api *a, struct rpc_server *server, struct net_conn *net)
+static void accept_for(struct api *a, struct rpc_server *server, struct net_conn *net, bool hold)
 {
     struct api_conn *c = nb_alloc_zero(1, sizeof *c);
     c->api = a;
@@ -110,6 +111,10 @@ static void accept_for(struct api *a, struct rpc_server *server, struct net_conn
     }
     a->conns = c;
     net_conn_start(net, &conn_events, c, NULL);
+    if (hold) {
+        c->held = true;
+        net_conn_pause_reading(net);
+    }
     if (a->stopping) {
         rpc_conn_shutdown(c->rpc);
     }
@@ -118,13 +123,13 @@ static void accept_for(struct api *a, struct rpc_server *server, struct net_conn
 static void on_client(void *user, struct net_conn *net)
 {
     struct api *a = user;
-    accept_for(a, a->client_server, net);
+    accept_for(a, a->client_server, net, !a->serving && !a->stopping);
 }
 
 static void on_metrics_client(void *user, struct net_conn *net)
 {
     struct api *a = user;
-    accept_for(a, a->metrics_server, net);
+    accept_for(a, a->metrics_server, net, false);
 }
 
 static void on_tick(void *user)
@@ -133,7 +138,7 @@ static void on_tick(void *user)
     uint64_t now_ns = net_loop_now_ns(a->config.loop);
     for (struct api_conn *c = a->conns, *next; c != NULL; c = next) {
         next = c->next;
-        if (rpc_conn_tick(c->rpc, now_ns) != NB_OK) {
+        if (!c->held && rpc_conn_tick(c->rpc, now_ns) != NB_OK) {
             net_conn_want_flush(c->net);
             net_conn_close(c->net);
         }
@@ -272,6 +277,12 @@ bool api_is_idle(const struct api *a)
 void api_set_serving(struct api *a, bool serving)
 {
     a->serving = serving;
+    for (struct api_conn *c = a->conns; serving && c != NULL; c = c->next) {
+        if (c->held) {
+            c->held = false;
+            net_conn_resume_reading(c->net);
+        }
+    }
 }
 
 void api_set_extra_metrics(struct api *a, void (*append)(void *user, struct nb_buf *out), void *user)

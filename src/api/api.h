@@ -29,13 +29,13 @@ struct api_config {
     const char *name;           /* of this member */
     size_t request_bytes_max;   /* of a log entry: --max-request-bytes */
     uint32_t txn_ops_max;       /* --max-txn-ops */
-    int64_t quota_bytes;        /* --quota-backend-bytes: 0 is 2 GiB, below 0 none */
+    uint64_t quota_bytes;       /* --quota-backend-bytes; UINT64_MAX: none */
     uint32_t streams_max;       /* --max-concurrent-streams */
     uint64_t keepalive_min_ns, keepalive_interval_ns, keepalive_timeout_ns; /* --grpc-keepalive-* */
     uint64_t request_timeout_ns; /* of probes and RangeStream's first read */
     bool reuse_port;
     bool metrics_extensive;     /* --metrics=extensive */
-    const char *host_whitelist; /* "*" or a list with commas */
+    const char *const *host_whitelist; /* ends with NULL; {"*", NULL} lets all in */
     const struct nb_logger *log;
 };
 
@@ -55,7 +55,8 @@ void api_turn(struct api *a);
 void api_shutdown(struct api *a);
 /* Nothing left to answer. */
 bool api_is_idle(const struct api *a);
-/* Until this is called, /readyz fails and the health service answers NOT_SERVING. */
+/* Until this is called with true, what clients send on the client port is not even read; etcd's port
+ * behaves so until its member is published. */
 void api_set_serving(struct api *a, bool serving);
 
 /* A row of numbers that others than the api count (peers). Appended to /metrics as they are. */

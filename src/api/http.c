@@ -243,9 +243,9 @@ static void page_metrics(struct api *a, struct rpc_http *http)
 /* Host header against --host-whitelist; "*" lets all in. */
 static bool host_is_allowed(struct api *a, struct rpc_http *http)
 {
-    const char *list = a->config.host_whitelist;
+    const char *const *list = a->config.host_whitelist;
     struct nb_bytes host;
-    if (list == NULL || strcmp(list, "*") == 0 || list[0] == '\0') {
+    if (list == NULL || list[0] == NULL || strcmp(list[0], "*") == 0) {
         return true;
     }
     if (!rpc_http_header(http, "host", &host)) {
@@ -253,12 +253,11 @@ static bool host_is_allowed(struct api *a, struct rpc_http *http)
     }
     const uint8_t *colon = memrchr(host.data, ':', host.len);
     size_t name_len = colon == NULL ? host.len : (size_t)(colon - host.data);
-    for (const char *item = list; *item != '\0';) {
-        size_t len = strcspn(item, ",");
-        if (len == name_len && strncasecmp(item, (const char *)host.data, len) == 0) {
+    for (size_t i = 0; list[i] != NULL; i++) {
+        if (strlen(list[i]) == name_len &&
+            strncasecmp(list[i], (const char *)host.data, name_len) == 0) {
             return true;
         }
-        item += len + (item[len] == ',');
     }
     return false;
 }

@@ -152,16 +152,11 @@ void api_range_stream(struct rpc_call *call, struct nb_bytes message)
  * applied everywhere [D05]. The first refusal raises the alarm through the log. */
 static bool has_space(struct api *a, struct rpc_call *call, uint64_t cost)
 {
-    int64_t quota = a->config.quota_bytes;
-    if (quota < 0) {
-        return true;
-    }
-    uint64_t limit = quota == 0 ? (uint64_t)2 << 30 : (uint64_t)quota;
     if (machine_alarm_on(replica_machine(a->config.replica), MACHINE_ALARM_NOSPACE)) {
         api_refuse(call, NB_NO_SPACE);
         return false;
     }
-    if (api_db_size(a) + cost < limit) {
+    if (a->config.quota_bytes == UINT64_MAX || api_db_size(a) + cost < a->config.quota_bytes) {
         return true;
     }
     api_raise_nospace(a);

@@ -49,9 +49,7 @@ void api_status(struct rpc_call *call, struct nb_bytes message)
     out.version = (char[]){API_ETCD_VERSION};
     out.dbsize = (int64_t)sizes.allocated;
     out.dbsizeinuse = (int64_t)sizes.in_use;
-    out.dbsizequota =
-        a->config.quota_bytes == 0 ? (int64_t)2 << 30
-                                   : (a->config.quota_bytes < 0 ? 0 : a->config.quota_bytes);
+    out.dbsizequota = a->config.quota_bytes == UINT64_MAX ? 0 : (int64_t)a->config.quota_bytes;
     out.leader = s.raft.leader_id;
     out.raftindex = s.raft.commit_index;
     out.raftterm = s.raft.term;

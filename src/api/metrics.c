@@ -164,7 +164,7 @@ static void write_store(struct api *a, struct nb_buf *out)
     number(out, "etcd_mvcc_db_total_size_in_use_in_bytes", "gauge",
            "Total size of the underlying database logically in use in bytes.", sizes.in_use);
     number(out, "etcd_server_quota_backend_bytes", "gauge", "Current backend storage quota size in bytes.",
-           a->config.quota_bytes <= 0 ? (uint64_t)2 << 30 : (uint64_t)a->config.quota_bytes);
+           a->config.quota_bytes == UINT64_MAX ? 0 : a->config.quota_bytes);
     number(out, "etcd_mvcc_put_total", "counter", "Total number of puts seen by this member.",
            s.put_count);
     number(out, "etcd_mvcc_delete_total", "counter", "Total number of deletes seen by this member.",

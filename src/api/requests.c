@@ -1,5 +1,6 @@
 /* api/requests: from the door to the answer, whatever the service. */
 #include "api/internal.h"
+#include "storage/backend.h"
 
 
 #include <string.h>
@@ -240,7 +241,7 @@ void api_raise_nospace(struct api *a)
         nb_log(a->config.log, NB_LOG_WARN, "api.quota_exceeded",
                "the space quota is used up: raising the NOSPACE alarm; compact and disarm it, or "
                "raise --quota-backend-bytes",
-               NB_KV_U64("db_size", api_db_size(a)), NB_KV_I64("quota", a->config.quota_bytes),
+               NB_KV_U64("db_size", api_db_size(a)), NB_KV_U64("quota", a->config.quota_bytes),
                NB_KV_END);
     }
     nb_buf_deinit(&alarm);

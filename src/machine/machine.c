@@ -171,9 +171,9 @@ void machine_seal(struct machine *m)
     mvcc_batch_seal(m->mvcc);
 }
 
-void machine_reaped(struct machine *m)
+void machine_reaped(struct machine *m, size_t batch_count)
 {
-    mvcc_batch_reaped(m->mvcc);
+    mvcc_batch_reaped(m->mvcc, batch_count);
 }
 
 /* ---- the operations ---- */

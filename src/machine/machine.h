@@ -96,10 +96,10 @@ void machine_apply(struct machine *m, const struct machine_entry *entry,
 
 /*
  * Writes what is not data (label, members, alarms, version) into the backend's batch and seals it, so
- * that the caller can hand the batch over; `reaped` after the backend's reads see it.
+ * that the caller can hand the batch over; `reaped` right after backend_reap, with what it returned.
  */
 void machine_seal(struct machine *m);
-void machine_reaped(struct machine *m);
+void machine_reaped(struct machine *m, size_t batch_count);
 
 uint64_t machine_applied_index(const struct machine *m);
 uint64_t machine_applied_term(const struct machine *m);

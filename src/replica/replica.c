@@ -469,23 +469,34 @@ static void release_log(struct replica *r)
     }
 }
 
-void replica_backend_ready(struct replica *r)
+/* What the backend has committed is now read from there, and the log before it may go. */
+static void take_committed(struct replica *r)
 {
-    (void)backend_reap(r->backend);
+    uint64_t committed = backend_committed(r->backend);
+    machine_reaped(r->machine, committed - r->batch_reaped);
+    bool all = committed != r->batch_reaped && committed == r->batch_sealed;
+    r->batch_reaped = committed;
     const char *text;
     enum nb_status status = backend_status(r->backend, &text);
     if (status != NB_OK && status != NB_NO_SPACE_DISK) {
         fail(r, status, text);
-        return;
-    }
-    uint64_t committed = backend_committed(r->backend);
-    if (committed != r->batch_reaped && committed == r->batch_sealed) {
-        r->batch_reaped = committed;
+    } else if (all) {
         r->reaped_generation = r->sealed_generation;
         nb_histogram_observe_ns(&r->timings.backend_commit, now(r) - r->seal_begun_ns);
-        machine_reaped(r->machine);
         release_log(r);
     }
+}
+
+void replica_backend_ready(struct replica *r)
+{
+    (void)backend_reap(r->backend);
+    take_committed(r);
+}
+
+static void wait_backend(struct replica *r)
+{
+    backend_wait(r->backend);
+    take_committed(r);
 }
 
 uint64_t replica_commit_wanted(struct replica *r)
@@ -513,14 +524,11 @@ static void compact_history(struct replica *r)
 
 void replica_flush(struct replica *r)
 {
-    if (r->failed) {
-        return;
+    if (!r->failed) {
+        wait_backend(r);
+        seal(r);
+        wait_backend(r);
     }
-    backend_wait(r->backend);
-    replica_backend_ready(r);
-    seal(r);
-    backend_wait(r->backend);
-    replica_backend_ready(r);
 }
 
 /* ---- snapshots: sending ---- */
@@ -626,8 +634,7 @@ static void install(struct replica *r, const struct raft_snapshot *label)
 {
     struct nb_buf message = {0};
     nb_assert(r->install_path != NULL);
-    backend_wait(r->backend);
-    replica_backend_ready(r);
+    wait_backend(r);
     enum nb_status status = r->world.note_install(r->world.user, label->last.index);
     if (status == NB_OK) {
         status = backend_replace(r->backend, r->install_path, &message);
