@@ -66,8 +66,13 @@ void raft_become_follower(struct raft *r, uint64_t term, uint64_t leader_id)
         raft_read_fail_all(r);
         set_term(r, term);
     }
+    /* A follower's timer is reset by its leader and by a vote it grants, not by every candidate:
+     * one that cannot win would keep the only one that can from trying. */
+    bool reset = r->role != RAFT_FOLLOWER || leader_id != 0;
     become(r, RAFT_FOLLOWER, leader_id);
-    raft_election_reset_timer(r);
+    if (reset) {
+        raft_election_reset_timer(r);
+    }
 }
 
 /* The disk hangs: whoever leads in this state makes everybody wait [E12]. */
@@ -77,10 +82,28 @@ bool raft_election_disk_hangs(const struct raft *r)
            r->now - r->syncs[r->sync_head].tick >= r->config.sync_timeout_ticks;
 }
 
+/* A voter of the configuration in force. Also one that is on its way out, until it knows that its
+ * removal is committed: it may hold the very entries without which nobody else can win
+ * [thesis 4.2.2]. It does not count itself then, as it has no slot. */
+static bool is_voter(const struct raft *r)
+{
+    if (raft_conf_has_voter(raft_conf(r), r->config.id)) {
+        return true;
+    }
+    return raft_members_in_force(r)->index > r->commit_index && r->conf_count > 1 &&
+           raft_conf_has_voter(&r->confs[r->conf_count - 2].conf, r->config.id);
+}
+
+static uint64_t own_bit(struct raft *r)
+{
+    const struct raft_peer *self = raft_members_peer(r, r->config.id);
+    return self == NULL ? 0 : raft_slot_bit(r, self);
+}
+
 bool raft_election_may_campaign(const struct raft *r)
 {
-    return r->role != RAFT_LEADER && raft_conf_has_voter(raft_conf(r), r->config.id) &&
-           !r->installing && !raft_election_disk_hangs(r); /* [E07] */
+    return r->role != RAFT_LEADER && is_voter(r) && !r->installing &&
+           !raft_election_disk_hangs(r); /* [E07] */
 }
 
 static void become_leader(struct raft *r)
@@ -132,7 +155,7 @@ void raft_election_campaign(struct raft *r, bool pre_vote, bool transfer)
     become(r, pre_vote ? RAFT_PRE_CANDIDATE : RAFT_CANDIDATE, 0); /* forgets the leader [E03] */
     raft_election_reset_timer(r);
     r->transfer_campaign = transfer;
-    uint64_t self = raft_slot_bit(r, raft_members_peer(r, r->config.id));
+    uint64_t self = own_bit(r);
     if (pre_vote) {
         r->granted = self;
         ask_for_votes(r, RAFT_MSG_PRE_VOTE, r->term + 1);
@@ -161,7 +184,7 @@ void raft_election_persisted(struct raft *r)
         return;
     }
     r->self_voted = true;
-    r->granted |= raft_slot_bit(r, raft_members_peer(r, r->config.id));
+    r->granted |= own_bit(r);
     count_votes(r);
 }
 

@@ -352,7 +352,7 @@ void raft_leader_on_heartbeat_result(struct raft *r, const struct raft_msg *m)
         !RAFT_FAULT(PROBE_ONCE)) {
         if (m->heartbeat_result.received_index + 1 < p->next) {
             raft_leader_probe(r, p);
-        } else {
+        } else if (p->next > r->log.compacted.index) { /* else the next drain sends a snapshot */
             send_append(r, p, 0);
             p->progress_tick = r->now;
         }

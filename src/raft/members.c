@@ -86,7 +86,7 @@ static void rebuild(struct raft *r)
         bool member = raft_conf_has_member(c, p.id);
         bool tell = r->role == RAFT_LEADER && p.id != r->config.id && kept < RAFT_MEMBER_COUNT_MAX;
         if (member) {
-            p.removed_index = 0;
+            p.removed_index = p.removed_expires = 0;
         } else if (!tell) {
             nb_free(p.inflight);
             continue;

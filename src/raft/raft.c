@@ -196,8 +196,10 @@ void raft_check_log(const struct raft *r)
         before = e->id;
     }
     nb_assert(raft_members_in_force(r)->index == conf_index); /* R6 [M03, M04] */
-    nb_assert(r->conf_count < 2 ||
-              r->confs[r->conf_count - 2].index <= r->commit_index); /* [M02] */
+    /* A follower may not know yet that the one before is committed; a leader does, once it has
+     * committed something [M01, M02]. */
+    nb_assert(!r->term_committed || r->conf_count < 2 ||
+              r->confs[r->conf_count - 2].index <= r->commit_index);
 }
 
 /* ---- messages ---------------------------------------------------------------------------------
@@ -419,6 +421,7 @@ static void election_timed_out(struct raft *r)
 {
     if (!raft_election_may_campaign(r)) {
         raft_become_follower(r, r->term, 0); /* waits on, and knows no leader any more */
+        raft_election_reset_timer(r);
     } else if (r->role == RAFT_CANDIDATE && !r->self_voted) {
         raft_election_reset_timer(r); /* a slow disk: another term would only be slower */
     } else {
@@ -455,6 +458,7 @@ void raft_peer_lost(struct raft *r, uint64_t id)
     } else if (r->role == RAFT_FOLLOWER && id != 0 && id == r->leader_id) {
         /* Whoever lost it too may have our pre-vote now; votes are as strict as ever. */
         raft_become_follower(r, r->term, 0);
+        r->election_elapsed = 0;
         uint32_t half = r->config.election_timeout_ticks / 2;
         r->election_timeout = 1 + (uint32_t)nb_random_below(&r->random, half < 2 ? 2 : half);
     }

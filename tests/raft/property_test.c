@@ -1,0 +1,49 @@
+/* Whole groups under seeded faults; every event is followed by the checkers of group.c. */
+#include "tests/raft/group.h"
+#include "tests/support/unit.h"
+
+#include <inttypes.h>
+
+static void groups_stay_safe_and_come_back_to_life(void **state)
+{
+    (void)state;
+    struct group_report report = {0};
+    const char *one = getenv("NABATA_RUN_SEED"); /* the "run seed" of a failure: only that run */
+    if (one != NULL) {
+        struct group_options o = group_options_draw(strtoull(one, NULL, 0), 6000, &report);
+        group_run(&o);
+        return;
+    }
+    uint64_t total = 0;
+    uint64_t runs = unit_scaled(3000);
+    for (uint64_t i = 0; i < runs; i++) {
+        struct group_options o = group_options_draw(unit_seed() + i, 6000, &report);
+        total += report.events;
+        report.events = 0;
+        group_run(&o);
+    }
+    (void)fprintf(stderr,
+                  "%" PRIu64 " runs, %" PRIu64 " events: commits %" PRIu64 " elections %" PRIu64
+                  " reads %" PRIu64 " conf changes %" PRIu64 " installs %" PRIu64
+                  " crashes %" PRIu64 " transfers %" PRIu64 "\n",
+                  runs, total, report.commits, report.elections, report.reads, report.conf_changes,
+                  report.snapshots, report.crashes, report.transfers);
+    /* A world that is too kind proves nothing [T02, T03]. */
+    assert_true(report.commits > 10 * runs);
+    assert_true(report.elections > 2 * runs);
+    assert_true(report.reads > 3 * runs);
+    assert_true(report.crashes > runs);
+    if (runs >= 50) {
+        assert_true(report.conf_changes > runs / 4);
+        assert_true(report.snapshots > runs / 10);
+        assert_true(report.transfers > runs / 4);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(groups_stay_safe_and_come_back_to_life),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
