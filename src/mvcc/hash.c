@@ -60,6 +60,7 @@ struct hashing {
     const struct mvcc *m;
     struct mvcc_hash *h;
     size_t budget;
+    bool stopped; /* with rows left */
 };
 
 /*
@@ -92,6 +93,7 @@ static bool visit_row(void *context, const struct mvcc_version *v, struct nb_byt
     if (c->budget == 0) {
         c->h->next_main = v->main;
         c->h->next_sub = v->sub;
+        c->stopped = true;
         return false;
     }
     c->budget--;
@@ -115,8 +117,8 @@ enum nb_status mvcc_hash_step(struct mvcc *m, struct mvcc_hash *h, size_t row_co
     struct hashing c = {.m = m, .h = h, .budget = row_count == 0 ? 1 : row_count};
     enum nb_status status =
         mvcc_rows_scan(&m->rows, h->next_main, (uint32_t)h->next_sub, visit_row, &c);
-    if (status == NB_OK && c.budget != 0) {
-        h->done = true; /* no more rows */
+    if (status == NB_OK && !c.stopped) {
+        h->done = true;
     }
     return status;
 }

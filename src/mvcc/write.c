@@ -11,15 +11,24 @@
 
 #include <string.h>
 
+/* Puts bytes in before what was appended since `mark`. */
+static void insert(struct nb_buf *b, size_t mark, const uint8_t *bytes, size_t len)
+{
+    nb_buf_reserve(b, len);
+    if (b->len != mark) {
+        memmove(b->data + mark + len, b->data + mark, b->len - mark);
+    }
+    memcpy(b->data + mark, bytes, len);
+    b->len += len;
+}
+
 void mvcc_message_end(struct nb_buf *b, size_t mark, uint32_t number)
 {
     size_t len = b->len - mark;
     uint8_t head[20];
     size_t head_len = nb_varint_put(head, (uint64_t)number << 3 | NB_WIRE_BYTES);
     head_len += nb_varint_put(head + head_len, len);
-    (void)nb_buf_extend(b, head_len);
-    memmove(b->data + mark + head_len, b->data + mark, len);
-    memcpy(b->data + mark, head, head_len);
+    insert(b, mark, head, head_len);
 }
 
 static void begin(struct mvcc *m)
@@ -362,11 +371,7 @@ static void put_header_before(struct nb_buf *body, size_t mark, int64_t revision
     uint8_t head[16] = {1 << 3 | NB_WIRE_BYTES, 0, 3 << 3 | NB_WIRE_VARINT};
     size_t varint_len = nb_varint_put(head + 3, (uint64_t)revision);
     head[1] = (uint8_t)(1 + varint_len);
-    size_t head_len = 3 + varint_len;
-    size_t len = body->len - mark;
-    (void)nb_buf_extend(body, head_len);
-    memmove(body->data + mark + head_len, body->data + mark, len);
-    memcpy(body->data + mark, head, head_len);
+    insert(body, mark, head, 3 + varint_len);
 }
 
 static void execute_txn(struct mvcc *m, const struct mvcc_txn_request *t, size_t *decision,
