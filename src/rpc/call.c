@@ -10,13 +10,15 @@ enum { KEEP_BYTES_MAX = 2048, FREE_CALLS_MAX = 4096, COMPACT_BYTES = 64 << 10 };
 static uint8_t name_http_status[] = ":status", value_200[] = "200";
 static uint8_t name_type[] = "content-type", value_type[] = "application/grpc";
 static uint8_t name_status[] = "grpc-status", name_message[] = "grpc-message";
-static uint8_t status_texts[RPC_STATUS_COUNT][3] = {"0", "1",  "2",  "3",  "4",  "5",  "6",  "7", "8",
-                                                    "9", "10", "11", "12", "13", "14", "15", "16"};
+static uint8_t status_texts[RPC_STATUS_COUNT][3] = {
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"};
 
 enum { NV_FLAGS = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
 
 #define NV(name, value)                                                                            \
-    {(name), (value), sizeof(name) - 1, sizeof(value) - 1, (uint8_t)NV_FLAGS}
+    {                                                                                              \
+        (name), (value), sizeof(name) - 1, sizeof(value) - 1, (uint8_t)NV_FLAGS                    \
+    }
 
 static const nghttp2_nv response_head[] = {NV(name_http_status, value_200),
                                            NV(name_type, value_type)};

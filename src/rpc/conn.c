@@ -45,7 +45,8 @@ void rpc_conn_doom(struct rpc_conn *c)
     rpc_conn_dirty(c);
 }
 
-/* Gathers first bytes until they differ from HTTP/2's preface, or are all of it. Then hands them on. */
+/* Gathers first bytes until they differ from HTTP/2's preface, or are all of it. Then hands them
+ * on. */
 static enum nb_status sniff(struct rpc_conn *c, struct nb_bytes *bytes)
 {
     size_t len = sizeof c->sniff - c->sniff_len;
