@@ -101,6 +101,6 @@ fi
 for package in $nice_to_have; do
     if ! install "$package" >/dev/null 2>&1; then
         echo "setup: $package cannot be installed; the tests that use it will be skipped"
-        : >"${TMPDIR:-/tmp}/nabata-setup-optional-tried"
+        : >"${TMPDIR:-/tmp}/nabata-setup-optional-tried" || true
     fi
 done
