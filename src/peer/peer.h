@@ -17,13 +17,13 @@
  * Invariants:
  *   P1  a message is handed over only from a connection whose handshake named our cluster, us, and
  *       the member and boot it comes from, and only if its from and to say the same [M09]
- *   P2  at most one boot of a member is listened to at a time; once a boot count is seen, lower
- * ones and other boots of the same count are refused for good [K05] P3  no callback comes from
- * within a call on the transport (peer_send, peer_transport_set, ...); all come from the loop, and
- * any call may be made in them, but peer_transport_destroy from within on_hello P4  everything has
- * a bound: bytes queued a peer and channel, frame length, connections that have not said who they
- * are, snapshot bytes in memory, calls, peers P5  after peer_transport_destroy returns no callback
- * comes
+ *   P2  at most one boot of a member is listened to at a time; once a boot count was seen, lower
+ *       ones and other boots of the same count are refused for good [K05]
+ *   P3  no callback comes from within a call on the transport (peer_send, peer_transport_set, ...);
+ *       all come from the loop, and any call may be made in them, peer_transport_destroy too
+ *   P4  everything has a bound: bytes queued a peer and channel, frame length, connections that
+ *       have not said who they are, snapshot bytes in memory, calls, peers
+ *   P5  after peer_transport_destroy returns no callback comes
  *
  * Delivery is at most once and in order on one channel while it stays up; nothing is promised
  * across channels or reconnects: raft retries.
