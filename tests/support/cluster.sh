@@ -3,8 +3,8 @@
 #
 #   cluster.sh start --dir DIR --binary COMMAND [--members N] [--owner PID] [-- FLAGS...]
 #   cluster.sh stop --dir DIR              asks every member to end; fails if one had died by itself
-#   cluster.sh kill --dir DIR MEMBER       SIGKILL, and waits until the process is gone
-#   cluster.sh restart --dir DIR MEMBER    starts a killed member again, same data, same ports
+#   cluster.sh kill --dir DIR MEMBER...    SIGKILL, and waits until the processes are gone
+#   cluster.sh restart --dir DIR MEMBER... starts killed members again, same data, same ports
 #
 # COMMAND is an etcd, a nabata (then run as `nabata server`), or words that end where etcd's flags begin.
 # Members are m1, m2, ...; FLAGS go to each. `start` and `restart` return once /health says true
@@ -184,25 +184,35 @@ stop() {
     return $status
 }
 
-kill_member() {
-    local pid
-    pid=$(pid_of "$member")
-    [[ -n $pid ]] || die "$member is not running"
-    is_alive "$pid" || { show_log "$member"; die "$member had ended by itself"; }
-    kill -KILL "$pid"
-    while is_alive "$pid"; do sleep 0.01; done
-    forget "$member"
+kill_members() {
+    local member pid
+    for member in "${members_named[@]}"; do
+        pid=$(pid_of "$member")
+        [[ -n $pid ]] || die "$member is not running"
+        is_alive "$pid" || { show_log "$member"; die "$member had ended by itself"; }
+        kill -KILL "$pid"
+    done
+    for member in "${members_named[@]}"; do
+        pid=$(pid_of "$member")
+        while is_alive "$pid"; do sleep 0.01; done
+        forget "$member"
+    done
 }
 
 restart() {
-    [[ -z $(pid_of "$member") ]] || die "$member is running"
-    launch "$member"
-    wait_healthy "$member" || { show_log "$member"; die "$member did not come back"; }
+    local member
+    for member in "${members_named[@]}"; do
+        [[ -z $(pid_of "$member") ]] || die "$member is running"
+        launch "$member"
+    done
+    for member in "${members_named[@]}"; do
+        wait_healthy "$member" || { show_log "$member"; die "$member did not come back"; }
+    done
 }
 
 action=${1:-}
 shift
-dir="" members=1 owner="" member="" binary=() flags=()
+dir="" members=1 owner="" members_named=() binary=() flags=()
 while (($# > 0)); do
     case $1 in
     --dir) dir=$2 && shift 2 ;;
@@ -211,7 +221,7 @@ while (($# > 0)); do
     --owner) owner=$2 && shift 2 ;;
     --) shift && flags=("$@") && break ;;
     -*) die "unknown option $1" ;;
-    *) member=$1 && shift ;;
+    *) members_named+=("$1") && shift ;;
     esac
 done
 [[ -n $dir ]] || die "--dir is missing"
@@ -226,7 +236,7 @@ start)
     start
     ;;
 stop) stop ;;
-kill) kill_member ;;
+kill) kill_members ;;
 restart) restart ;;
 *) die "start, stop, kill or restart" ;;
 esac
