@@ -134,6 +134,12 @@ func (l *load) verify() error {
 }
 
 func (l *load) verifyMember(stub pb.KVClient) error {
+	for revision, w := range l.history.acked { // T01: of a put that nobody made, absence must show
+		if w.value += "!"; l.present(stub, revision, w) == nil {
+			return fmt.Errorf("%v was never written, and is not missed", w)
+		}
+		break
+	}
 	revisions := make(chan int64)
 	failures := make(chan error, 16)
 	var checkers sync.WaitGroup

@@ -472,6 +472,19 @@ func isLocal(m *pb.TxnRequest) bool {
 	return true
 }
 
+// depth counts the transactions within each other, the outermost as one.
+func depth(m *pb.TxnRequest) int {
+	deepest := 0
+	for _, ops := range [][]*pb.RequestOp{m.Success, m.Failure} {
+		for _, op := range ops {
+			if t := op.GetRequestTxn(); t != nil {
+				deepest = max(deepest, depth(t))
+			}
+		}
+	}
+	return 1 + deepest
+}
+
 func hasSort(m *pb.TxnRequest) bool {
 	for _, ops := range [][]*pb.RequestOp{m.Success, m.Failure} {
 		for _, op := range ops {

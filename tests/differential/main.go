@@ -21,6 +21,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
 const historyLength = 20
@@ -89,6 +91,9 @@ func run(seed uint64, requests int) error {
 		}
 		gen.learn(req, answerA)
 		seen[req.kind+" "+answerA.outcome()]++
+		if txn, isTxn := req.message.(*pb.TxnRequest); isTxn && answerA.err == nil {
+			seen[fmt.Sprintf("Txn OK, %d deep", depth(txn))]++
+		}
 	}
 	if err := compareEnds(a, b); err != nil {
 		return err
@@ -112,7 +117,7 @@ func enough(seen map[string]int) error {
 		"Range OK", "Range key is not provided", "Range invalid sort option", "Range required revision has been compacted",
 		"Range required revision is a future revision", "Put OK", "Put key is not provided", "Put key not found",
 		"Put value is provided", "Put lease is provided", "Put requested lease not found", "Put request is too large",
-		"DeleteRange OK", "DeleteRange key is not provided", "Txn OK", "Txn key is not provided", "Txn key not found",
+		"DeleteRange OK", "DeleteRange key is not provided", "Txn OK, 1 deep", "Txn OK, 4 deep", "Txn key is not provided", "Txn key not found",
 		"Txn duplicate key", "Txn too many operations", "Txn requested lease not found", "Txn compacted", "Txn future",
 		"Txn request is too large", "Compact OK", "Compact compacted", "Compact future", "HashKV OK", "HashKV compacted",
 		"HashKV future", "RangeStream OK", "RangeStream custom sort orders", "RangeStream revision filters",

@@ -2,9 +2,12 @@ package clients
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 )
 
 func TestStatusOfEveryMember(t *testing.T) {
@@ -98,6 +102,18 @@ func TestHealthService(t *testing.T) {
 		got, err = watch.Recv()
 		must(t, err)
 		equal(t, "first of the watch", got.Status, grpc_health_v1.HealthCheckResponse_SERVING)
+	}
+}
+
+func TestHealthOverHTTP(t *testing.T) {
+	for _, endpoint := range endpoints {
+		resp, err := http.Get(endpoint + "/health")
+		must(t, err)
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		must(t, err)
+		equal(t, "code", resp.StatusCode, http.StatusOK)
+		equal(t, "body", strings.TrimSpace(string(body)), `{"health":"true","reason":""}`)
 	}
 }
 
@@ -217,6 +233,36 @@ func TestManyCallsInFlight(t *testing.T) {
 		}
 		group.Wait()
 		equal(t, "keys", get(t, client, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly()).Count, calls)
+	})
+}
+
+func TestManyConnections(t *testing.T) {
+	client := connect(t)
+	prefix := keyspace(t, client)
+	const number = 150
+	var group sync.WaitGroup
+	for i := range number {
+		kv := kvClient(raw(t, endpoints[i%len(endpoints)]))
+		ctx := deadline(t)
+		group.Go(func() {
+			if _, err := kv.Put(ctx, &pb.PutRequest{Key: fmt.Appendf(nil, "%s%d", prefix, i)}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	equal(t, "keys", get(t, client, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly()).Count, number)
+}
+
+// Metadata of a call may be long (tokens are), and need more than one frame of headers.
+func TestLongMetadata(t *testing.T) {
+	onEachEndpoint(t, func(t *testing.T, client *clientv3.Client) {
+		ctx := metadata.AppendToOutgoingContext(deadline(t), "x-long", strings.Repeat("token.", 6000), "x-bytes-bin", "\x00\xff")
+		ctx = clientv3.WithRequireLeader(ctx)
+		for range 3 {
+			_, err := client.Get(ctx, "k")
+			must(t, err)
+		}
 	})
 }
 

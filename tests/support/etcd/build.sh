@@ -13,7 +13,7 @@ if command -v go >/dev/null; then
     if log=$(nice go build -p 2 -trimpath -ldflags=-s -o "$output" . 2>&1); then
         exit 0
     fi
-    reason=$(head -1 <<<"$log")
+    reason=$(grep -v "^go: downloading" <<<"$log" | head -1)
 fi
 if installed=$(command -v etcd); then
     echo "etcd from its Go module is not available: $reason; using $installed"
