@@ -84,6 +84,20 @@ func (c *cluster) barrier(ctx context.Context, member int) {
 	_, _ = pb.NewKVClient(c.conns[member]).Range(ctx, &pb.RangeRequest{Key: []byte("barrier"), CountOnly: true})
 }
 
+// awaitAll returns when every member answers again.
+func (c *cluster) awaitAll() error {
+	for i, conn := range c.conns {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		conn.ResetConnectBackoff()
+		_, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("k")}, grpc.WaitForReady(true))
+		if err != nil {
+			return fmt.Errorf("%s after a restart: %w", c.endpoints[i], err)
+		}
+	}
+	return nil
+}
+
 func (c *cluster) call(ctx context.Context, member int, req *request) answer {
 	conn := c.conns[member]
 	switch req.kind {

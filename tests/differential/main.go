@@ -5,6 +5,8 @@
 //	DIFF_A, DIFF_B   client URLs of the clusters, comma separated
 //	DIFF_SEED        replays a run (else from the clock)
 //	DIFF_REQUESTS    how many requests (20000)
+//	DIFF_RESTART     command that kills and restarts all of A; run twice in between, so that what A reads back from
+//	                 its disks is compared as well (optional)
 //
 // Not compared: cluster and member ids, raft terms, the order among equals of a custom sort, and HashKV at a revision
 // that was compacted to (etcd's answer depends on whether it kept the hash of that compaction).
@@ -17,6 +19,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,6 +76,11 @@ func run(seed uint64, requests int) error {
 	start := time.Now()
 
 	for n := range requests {
+		if n == requests/3 || n == 2*requests/3 {
+			if err := restart(a); err != nil {
+				return err
+			}
+		}
 		req := gen.next()
 		history = append(history, req)
 		if len(history) > historyLength {
@@ -109,6 +117,17 @@ func run(seed uint64, requests int) error {
 	fmt.Printf("%d requests without a difference in %.0f s; %d spoiled answers, all caught\n",
 		requests, time.Since(start).Seconds(), check.caught)
 	return nil
+}
+
+func restart(a *cluster) error {
+	command := os.Getenv("DIFF_RESTART")
+	if command == "" {
+		return nil
+	}
+	if output, err := exec.Command("bash", "-c", command).CombinedOutput(); err != nil {
+		return fmt.Errorf("restart: %w\n%s", err, output)
+	}
+	return a.awaitAll()
 }
 
 // enough says whether the history reached what it is there to reach: a generator gone stale must not pass (T03).

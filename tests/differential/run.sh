@@ -1,6 +1,6 @@
 #!/bin/bash
-# run.sh BINARY: the same random history to three members of BINARY (a nabata, or an etcd to prove the test)
-# and to one real etcd; fails at the first difference. Exits 77 where there is no Go or no etcd.
+# run.sh BINARY: the same random history to three members of BINARY (a nabata, or an etcd to prove the test), all
+# killed and restarted twice on the way, and to one real etcd; fails at the first difference. Exits 77 where there is no Go or no etcd.
 # DIFF_SEED and DIFF_REQUESTS: see main.go. DIFF_MEMBERS: members of BINARY, 3 when unset.
 set -u
 
@@ -42,4 +42,6 @@ fi
 
 "$cluster" start --dir "$work/a" --binary "$binary" --members "${DIFF_MEMBERS:-3}" --owner $$ || exit 1
 "$cluster" start --dir "$work/b" --binary "$cache/etcd" --owner $$ || exit 1
+mapfile -t members < <(cut -d ' ' -f 1 "$work/a/pids")
+export DIFF_RESTART="'$cluster' kill --dir '$work/a' ${members[*]} && '$cluster' restart --dir '$work/a' ${members[*]}"
 DIFF_A=$(cat "$work/a/endpoints") DIFF_B=$(cat "$work/b/endpoints") "$work/differential"
