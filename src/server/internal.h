@@ -1,0 +1,57 @@
+/*
+ * server/internal: the pieces of a running member, shared by the files that wire them.
+ */
+#ifndef NABATA_SERVER_INTERNAL_H
+#define NABATA_SERVER_INTERNAL_H
+
+#include "api/api.h"
+#include "peer/peer.h"
+#include "server/incoming.h"
+#include "server/metrics.h"
+#include "server/server.h"
+#include "server/store.h"
+
+#define NABATA_VERSION "0.1.0"
+
+enum server_phase {
+    SERVER_STARTING, /* waits to be known to the cluster */
+    SERVER_SERVING,
+    SERVER_HANDING_OVER, /* told to stop, still the leader */
+    SERVER_DRAINING,     /* answers what is under way */
+};
+
+struct server {
+    struct server_config config;
+    struct nb_logger log;
+    struct server_store store;
+    struct net_loop *loop;
+    struct replica *replica;
+    struct peer_transport *peers;
+    struct server_incoming *incoming;
+    struct api *api;
+    struct server_metrics metrics;
+    struct net_timer *tick;
+    struct net_watch *wal_watch, *disk_watch, *backend_watch;
+    struct net_signal *signals[2];
+    struct net_wake *wake;
+
+    enum server_phase phase;
+    uint64_t phase_since_ns;
+    int signal_number; /* that stopped us; 0: none */
+    bool failed;
+    int exit_code;
+
+    bool fresh; /* has neither voted nor stored anything yet */
+    struct replica_request publish;
+    bool publishing;
+    struct replica_request versioning;
+    bool proposing_version;
+};
+
+/* Ends the loop; server_main then closes everything and returns `exit_code`. */
+void server_stop(struct server *s, int exit_code);
+
+extern const struct replica_world server_world_calls; /* without its user */
+extern const struct peer_events server_peer_calls;    /* user: struct server */
+
+#endif

@@ -1,0 +1,238 @@
+#include "server/store.h"
+
+#include "base/random.h"
+#include "server/server.h"
+#include "storage/backend_lmdb.h"
+#include "storage/disk_linux.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum { SMALL_FILE_SIZE_MAX = 64 };
+
+static int exit_of(enum nb_status status)
+{
+    switch ((int)status) {
+    case NB_CORRUPT:
+    case NB_VERSION:
+    case NB_MALFORMED:
+    case NB_TRUNCATED:
+        return SERVER_EXIT_DAMAGE;
+    case NB_NO_SPACE_DISK:
+    case NB_IO:
+        return SERVER_EXIT_DISK;
+    default:
+        return SERVER_EXIT_START;
+    }
+}
+
+/* A file that holds one decimal number; 0 when there is none. */
+static enum nb_status read_number(struct server_store *s, const char *name, uint64_t *out)
+{
+    char *path = nb_sprintf("%s/%s", s->datadir.member, name);
+    struct nb_buf text = {0};
+    enum nb_status status = disk_read_file(s->disk, path, SMALL_FILE_SIZE_MAX, &text);
+    if (status == NB_NOT_FOUND) {
+        *out = 0;
+        status = NB_OK;
+    } else if (status == NB_OK) {
+        nb_buf_append(&text, "", 1);
+        char *end;
+        *out = strtoull((const char *)text.data, &end, 10);
+        status = *end == '\n' ? NB_OK : NB_CORRUPT;
+    }
+    nb_buf_deinit(&text);
+    nb_free(path);
+    return status;
+}
+
+static enum nb_status write_number(struct server_store *s, const char *name, uint64_t value)
+{
+    char *path = nb_sprintf("%s/%s", s->datadir.member, name);
+    struct nb_buf text = {0};
+    nb_buf_printf(&text, "%" PRIu64 "\n", value);
+    enum nb_status status =
+        disk_write_file(s->disk, s->datadir.member, path, nb_buf_bytes(&text));
+    nb_buf_deinit(&text);
+    nb_free(path);
+    return status;
+}
+
+enum nb_status server_store_note_install(struct server_store *s, uint64_t index)
+{
+    if (index != 0) {
+        return write_number(s, "installing", index);
+    }
+    char *path = nb_sprintf("%s/installing", s->datadir.member);
+    enum nb_status status = disk_unlink(s->disk, path);
+    if (status == NB_OK || status == NB_NOT_FOUND) {
+        status = disk_sync_dir(s->disk, s->datadir.member);
+    }
+    nb_free(path);
+    return status;
+}
+
+/* A folder that has an identity keeps it, whatever the flags say; an empty one gets the identity that
+ * the flags give. [etcd-v3-surface 5.1] */
+static int take_identity(struct server_store *s, struct server_config *config,
+                         struct nb_buf *message)
+{
+    if (s->datadir.has_ident) {
+        s->cluster_id = s->datadir.ident.cluster_id;
+        s->member_id = s->datadir.ident.member_id;
+        return SERVER_EXIT_OK;
+    }
+    enum server_config_outcome outcome = server_config_bootstrap(config, message);
+    if (outcome != SERVER_CONFIG_RUN) {
+        return server_config_exit_code(outcome);
+    }
+    if (config->initial_cluster_existing) {
+        nb_buf_append_str(message,
+                          "--initial-cluster-state existing: joining a running cluster is not "
+                          "supported yet; start the first members with state \"new\"\n");
+        return SERVER_EXIT_START;
+    }
+    s->fresh = true;
+    s->cluster_id = config->cluster_id;
+    s->member_id = config->member_id;
+    struct datadir_ident ident = {.cluster_id = s->cluster_id, .member_id = s->member_id};
+    enum nb_status status = datadir_ident_write(&s->datadir, &ident, message);
+    return status == NB_OK ? SERVER_EXIT_OK : exit_of(status);
+}
+
+/* The first members, the same on all members, before the first entry. */
+static void bootstrap(struct server_store *s, const struct server_config *config)
+{
+    struct machine_members members = {0};
+    for (size_t i = 0; i < config->initial_cluster.count; i++) {
+        const struct server_member *m = &config->initial_cluster.items[i];
+        char *urls[MACHINE_MEMBER_URL_COUNT_MAX];
+        size_t count = 0;
+        for (size_t k = 0; k < m->peer_urls.count && k < MACHINE_MEMBER_URL_COUNT_MAX; k++) {
+            urls[count++] = nb_strdup(m->peer_urls.items[k].url);
+        }
+        struct machine_member member = {.id = m->id, .peer_urls = urls, .peer_url_count = count};
+        machine_members_set(&members, &member);
+        for (size_t k = 0; k < count; k++) {
+            nb_free(urls[k]);
+        }
+    }
+    machine_bootstrap(s->machine, &members);
+    machine_members_deinit(&members);
+}
+
+static int open_backend(struct server_store *s, struct server_config *config,
+                        struct nb_buf *message)
+{
+    struct backend_ident ident = {.cluster_id = s->cluster_id, .member_id = s->member_id};
+    struct backend_lmdb_options options = {.no_sync = config->unsafe_no_fsync};
+    enum nb_status status =
+        backend_lmdb_open(s->datadir.db, &ident, &options, &s->backend, message);
+    if (status == NB_OK) {
+        struct machine_options machine = {.hash_seed = s->boot_id};
+        status = machine_create(s->backend, &machine, &s->machine, message);
+    }
+    if (status != NB_OK) {
+        return status == NB_FOREIGN ? SERVER_EXIT_START : exit_of(status);
+    }
+    if (machine_members(s->machine)->count == 0) {
+        /* A first start, or one that a crash cut off before its members were stored. */
+        if (config->initial_cluster.count == 0) {
+            enum server_config_outcome outcome =
+                server_config_bootstrap(config, message);
+            if (outcome != SERVER_CONFIG_RUN) {
+                return server_config_exit_code(outcome);
+            }
+        }
+        bootstrap(s, config);
+    }
+    return SERVER_EXIT_OK;
+}
+
+static int open_wal(struct server_store *s, const struct server_config *config,
+                    struct nb_buf *message)
+{
+    s->wal_dir = nb_strdup(config->wal_dir == NULL ? s->datadir.wal : config->wal_dir);
+    if (config->wal_dir != NULL) {
+        enum nb_status made = disk_mkdir(s->disk, s->wal_dir);
+        if (made != NB_OK && made != NB_EXISTS) {
+            nb_buf_printf(message, "--wal-dir %s cannot be made: %s\n", s->wal_dir,
+                          nb_status_text(made));
+            return SERVER_EXIT_START;
+        }
+    }
+    struct disk_linux_options disk = {.probe_dir = s->wal_dir, .no_sync = config->unsafe_no_fsync};
+    enum nb_status status = disk_linux_create(&disk, &s->wal_disk);
+    if (status != NB_OK) {
+        nb_buf_printf(message, "the log's disk cannot be used: %s\n", nb_status_text(status));
+        return SERVER_EXIT_START;
+    }
+    struct wal_ident ident = {.cluster_id = s->cluster_id, .member_id = s->member_id};
+    struct wal_options options = {0};
+    if (s->install_noted == 0) {
+        options.index_expected = backend_label(s->backend)->applied_index;
+    }
+    status = wal_open(s->wal_disk, s->wal_dir, &ident, &options, &s->recovered, &s->wal, message);
+    return status == NB_OK ? SERVER_EXIT_OK : exit_of(status);
+}
+
+int server_store_open(struct server_store *s, struct server_config *config, struct nb_buf *message)
+{
+    *s = (struct server_store){.boot_id = nb_random_entropy()};
+    struct disk_linux_options plain = {.no_aio = true};
+    enum nb_status status = disk_linux_create(&plain, &s->disk);
+    if (status != NB_OK) {
+        nb_buf_printf(message, "files cannot be used: %s\n", nb_status_text(status));
+        return SERVER_EXIT_START;
+    }
+    status = datadir_open(s->disk, config->data_dir, &s->datadir, message);
+    if (status != NB_OK) {
+        return exit_of(status);
+    }
+    s->datadir_open = true;
+    int code = take_identity(s, config, message);
+    if (code != SERVER_EXIT_OK) {
+        return code;
+    }
+    status = read_number(s, "boot-count", &s->boot_count);
+    if (status == NB_OK) {
+        status = read_number(s, "installing", &s->install_noted);
+    }
+    if (status == NB_OK) {
+        status = write_number(s, "boot-count", ++s->boot_count);
+    }
+    if (status != NB_OK) {
+        nb_buf_printf(message, "%s/boot-count or %s/installing cannot be used: %s\n",
+                      s->datadir.member, s->datadir.member, nb_status_text(status));
+        return exit_of(status);
+    }
+    code = open_backend(s, config, message);
+    return code != SERVER_EXIT_OK ? code : open_wal(s, config, message);
+}
+
+void server_store_close(struct server_store *s)
+{
+    machine_destroy(s->machine);
+    if (s->wal != NULL) {
+        if (wal_status(s->wal) == NB_OK) {
+            wal_close(s->wal);
+        } else {
+            wal_abandon(s->wal);
+        }
+    }
+    wal_recovered_deinit(&s->recovered);
+    if (s->backend != NULL) {
+        backend_close(s->backend);
+    }
+    if (s->wal_disk != NULL) {
+        disk_destroy(s->wal_disk);
+    }
+    nb_free(s->wal_dir);
+    if (s->datadir_open) {
+        datadir_close(&s->datadir);
+    }
+    if (s->disk != NULL) {
+        disk_destroy(s->disk);
+    }
+    *s = (struct server_store){0};
+}
