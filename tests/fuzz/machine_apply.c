@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct backend_ident ident = {.cluster_id = 1, .member_id = 1};
     struct backend *backend;
     struct nb_buf error = {0};
-    enum nb_status status = backend_memory_open(store, &ident, &backend, &error);
+    enum nb_status status = backend_memory_open(store, NULL, &ident, &backend, &error);
     nb_assert(status == NB_OK);
     struct machine *m;
     struct machine_options options = {.hash_seed = 1, .log_hash_count = 16};
