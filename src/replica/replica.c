@@ -4,7 +4,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Entries applied in one turn, so that sockets are served in between. */
 enum { APPLY_COUNT_A_TURN = 4096, DRAINS_A_TURN = 16, HELD_MESSAGE_COUNT_MAX = 65536 };
@@ -455,15 +454,41 @@ static void commit_backend(struct replica *r)
     }
 }
 
-/* The log is kept for slow followers as far as its bounds allow, and until the backend holds it. [P5] */
+/* How many entries up to `last` are kept for slow followers: both bounds hold. */
+static uint64_t entries_to_keep(const struct replica *r, uint64_t first, uint64_t last)
+{
+    uint64_t most = r->config.snapshot_catchup_entry_count;
+    most = most < last - first + 1 ? most : last - first + 1;
+    size_t count, bytes = 0;
+    const struct raft_entry *entries = raft_entries(r->raft, last - most + 1, last + 1, &count);
+    uint64_t keep = 0;
+    while (keep < count) {
+        bytes += nb_payload_bytes(entries[count - 1 - keep].payload).len;
+        if (bytes > r->config.snapshot_catchup_bytes_max) {
+            break;
+        }
+        keep++;
+    }
+    return keep;
+}
+
+/* The log is kept for slow followers as far as its bounds allow, until the backend holds it [P5],
+ * and from the label of a copy on as long as that is made or sent: who receives it must not be too
+ * late again [S08]. */
 static void release_log(struct replica *r)
 {
     uint64_t durable = backend_label(r->backend)->applied_index;
     struct raft_status s;
     raft_status(r->raft, &s);
-    uint64_t keep = r->config.snapshot_catchup_entry_count;
-    if (durable > keep && durable - keep >= s.first_index + keep / 4) {
-        uint64_t to = durable - keep;
+    if (r->copying || durable < s.first_index) {
+        return;
+    }
+    uint64_t keep = entries_to_keep(r, s.first_index, durable);
+    uint64_t to = durable - keep;
+    if (r->copy_users != 0 && to > r->copy_label.last.index) {
+        to = r->copy_label.last.index;
+    }
+    if (to >= s.first_index + keep / 4) {
         raft_compact(r->raft, to);
         wal_release(r->wal, to);
     }
@@ -536,7 +561,7 @@ void replica_flush(struct replica *r)
 static void drop_copy(struct replica *r)
 {
     if (r->copy_path != NULL && r->copy_users == 0 && !r->copying) {
-        (void)unlink(r->copy_path);
+        r->world.remove_file(r->world.user, r->copy_path);
         nb_free(r->copy_path);
         r->copy_path = NULL;
     }
@@ -544,6 +569,11 @@ static void drop_copy(struct replica *r)
 
 static void send_copy(struct replica *r)
 {
+    struct raft_status s;
+    raft_status(r->raft, &s);
+    if (s.role != RAFT_LEADER) {
+        r->snapshot_peer_count = 0; /* deposed meanwhile: its word is worth nothing in this term */
+    }
     for (size_t i = 0; i < r->snapshot_peer_count; i++) {
         struct raft_msg announce =
             raft_snapshot_msg(r->raft, r->snapshot_peers[i], &r->copy_label);
@@ -593,11 +623,22 @@ static void on_copied(void *context, enum nb_status status, const char *text)
     drop_copy(r);
 }
 
+/* A leader that is elected again while a copy is made asks again for the same member. */
+static void want_snapshot(struct replica *r, uint64_t peer)
+{
+    for (size_t i = 0; i < r->snapshot_peer_count; i++) {
+        if (r->snapshot_peers[i] == peer) {
+            return;
+        }
+    }
+    nb_assert(r->snapshot_peer_count < RAFT_MEMBER_COUNT_MAX);
+    r->snapshot_peers[r->snapshot_peer_count++] = peer;
+}
+
 static void want_snapshots(struct replica *r, const struct raft_effects *fx)
 {
     for (size_t i = 0; i < fx->snapshot_peer_count; i++) {
-        nb_assert(r->snapshot_peer_count < RAFT_MEMBER_COUNT_MAX);
-        r->snapshot_peers[r->snapshot_peer_count++] = fx->snapshot_peers[i];
+        want_snapshot(r, fx->snapshot_peers[i]);
     }
     if (r->snapshot_peer_count == 0 || r->copying || r->copy_path != NULL) {
         return; /* the next copy is made when the present one has been sent */
@@ -621,7 +662,7 @@ void replica_snapshot_sent(struct replica *r, uint64_t to, bool ok)
 void replica_snapshot_received(struct replica *r, const char *path, const struct raft_msg *msg)
 {
     if (r->install_path != NULL) {
-        (void)unlink(path); /* one at a time: the leader will ask again */
+        r->world.remove_file(r->world.user, path); /* one at a time: the leader will ask again */
         return;
     }
     r->install_path = nb_strdup(path);
@@ -684,7 +725,7 @@ static void drop_unwanted_install(struct replica *r)
     struct raft_status s;
     raft_status(r->raft, &s);
     if (r->install_path != NULL && !s.installing) {
-        (void)unlink(r->install_path);
+        r->world.remove_file(r->world.user, r->install_path);
         nb_free(r->install_path);
         r->install_path = NULL;
     }
@@ -1016,6 +1057,50 @@ static enum nb_status start_raft(struct replica *r, const struct wal_recovered *
     return status;
 }
 
+/*
+ * A crash may have come between the steps of an install: with the backend from the snapshot, the log
+ * from before it, and a note that says so. Then the log gets its mark now, as it would have then, and
+ * `log` becomes what a start after that would have recovered. [S03]
+ */
+static enum nb_status finish_install(struct replica *r, uint64_t noted, struct wal_recovered *log,
+                                     struct nb_buf *error)
+{
+    uint64_t applied = machine_applied_index(r->machine), term = 0;
+    if (applied >= log->next_index && applied != 0 && noted != applied) {
+        nb_buf_printf(error,
+                      "the log on disk ends at index %" PRIu64 " but the backend is at %" PRIu64
+                      ": acknowledged entries are missing",
+                      log->next_index - 1, applied);
+        return NB_CORRUPT;
+    }
+    if (noted == 0) {
+        return NB_OK;
+    }
+    if (noted == applied) {
+        struct wal_mark mark = {.index = applied, .term = machine_applied_term(r->machine)};
+        if (log->mark.index < applied) {
+            uint64_t batch = wal_mark_snapshot(r->wal, mark);
+            wal_flush(r->wal);
+            while (wal_durable(r->wal) < batch && wal_status(r->wal) == NB_OK) {
+                r->world.wait_disk(r->world.user);
+            }
+            if (wal_status(r->wal) != NB_OK) {
+                nb_buf_append_str(error, "the log could not be marked with the installed snapshot");
+                return wal_status(r->wal);
+            }
+        }
+        if (!recovered_term(log, applied, &term) || term != mark.term) {
+            log->entries = NULL; /* of a deposed leader: the snapshot replaces them */
+            log->entry_count = 0;
+        }
+    }
+    enum nb_status status = r->world.note_install(r->world.user, 0);
+    if (status != NB_OK) {
+        nb_buf_append_str(error, "the note of a snapshot install could not be removed");
+    }
+    return status;
+}
+
 enum nb_status replica_create(const struct replica_config *config,
                               const struct replica_world *world,
                               const struct replica_parts *parts, struct replica **out,
@@ -1036,25 +1121,8 @@ enum nb_status replica_create(const struct replica_config *config,
     nb_histogram_init(&r->timings.backend_commit, 0.001, 2, 14);
     r->batch_sealed = r->batch_reaped = backend_committed(parts->backend);
     r->batch_sealed_index = backend_label(parts->backend)->applied_index;
-    uint64_t applied = machine_applied_index(r->machine);
     struct wal_recovered behind = *parts->recovered;
-    enum nb_status status = NB_OK;
-    if (applied >= behind.next_index) {
-        if (applied != 0 && parts->install_noted != applied) {
-            nb_buf_printf(error,
-                          "the log on disk ends at index %" PRIu64
-                          " but the backend is at %" PRIu64 ": acknowledged entries are missing",
-                          behind.next_index - 1, applied);
-            status = NB_CORRUPT;
-        } else if (applied != 0) {
-            (void)wal_mark_snapshot(
-                r->wal, (struct wal_mark){.index = applied,
-                                          .term = machine_applied_term(r->machine)});
-            wal_flush(r->wal);
-            behind.entries = NULL;
-            behind.entry_count = 0;
-        }
-    }
+    enum nb_status status = finish_install(r, parts->install_noted, &behind, error);
     if (status == NB_OK) {
         status = start_raft(r, &behind, error);
     }
