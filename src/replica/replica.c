@@ -750,6 +750,7 @@ static void take_effects(struct replica *r, const struct raft_effects *fx)
     append_to_log(r, fx); /* into memory: what waits for it must know its batch */
     send_messages(r, fx);
     wal_flush(r->wal);
+    check_log(r); /* it may fail at once, with no completion to come */
     if (fx->commit_index > r->commit_index) {
         r->commit_index = fx->commit_index;
     }
@@ -871,9 +872,8 @@ void replica_tick(struct replica *r)
     raft_tick(r->raft);
     expire(r);
     compact_history(r);
-    if (r->syncs.count == 0) {
-        wal_mark_durable(r->wal);
-    }
+    wal_mark_durable(r->wal); /* when idle; and what waits for room on the disk tries again [W13] */
+    check_log(r);
     if (backend_status(r->backend, NULL) == NB_NO_SPACE_DISK) {
         backend_retry(r->backend);
     }
