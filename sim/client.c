@@ -149,7 +149,7 @@ static void on_done(struct replica_request *request, enum nb_status status,
     struct sim_op *op = (struct sim_op *)(void *)request;
     struct sim *s = op->sim;
     struct sim_member *m = &s->members[op->member];
-    if (op->done || s->options.bug == SIM_BUG_ANSWER_LOST) {
+    if (op->done || (s->options.bug == SIM_BUG_ANSWER_LOST && op->client == 0)) {
         if (op->done && s->options.bug == SIM_BUG_NONE) {
             sim_broken(s, "one_answer", "a call was answered twice");
         }
@@ -175,7 +175,7 @@ static void on_done(struct replica_request *request, enum nb_status status,
     sim_check_answered(s, op);
     if (s->clients[op->client].op == op) {
         s->clients[op->client].op = NULL;
-        sim_plan(s, SIM_EVENT_CLIENT, op->client, SIM_MS + sim_below(s, 60 * SIM_MS));
+        sim_plan(s, SIM_EVENT_CLIENT, op->client, SIM_MS + sim_below(s, 30 * SIM_MS));
     }
 }
 

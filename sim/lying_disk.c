@@ -48,7 +48,6 @@ static void lying_submit(struct disk *d, struct disk_request *r)
 {
     struct lying_disk *l = lying_of(d);
     if (r->kind != DISK_WRITE) {
-        d->outstanding--;
         disk_submit(l->below, r);
         return;
     }
@@ -64,6 +63,7 @@ static size_t lying_reap(struct disk *d)
     l->done = NULL;
     l->done_last = &l->done;
     size_t count = disk_reap(l->below);
+    d->outstanding -= count;
     while (r != NULL) {
         struct disk_request *next = r->next;
         d->outstanding--;
@@ -76,9 +76,8 @@ static size_t lying_reap(struct disk *d)
 
 static void lying_wait(struct disk *d)
 {
-    if (lying_reap(d) == 0) {
-        disk_wait(lying_of(d)->below);
-    }
+    (void)disk_memory_step(lying_of(d)->below, 1);
+    (void)lying_reap(d);
 }
 
 static const char *lying_mode(const struct disk *d)

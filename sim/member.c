@@ -230,7 +230,7 @@ static struct replica_config config_of(struct sim_member *m)
                                    .heartbeat_ticks = SIM_HEARTBEAT_TICKS,
                                    .election_ticks = SIM_ELECTION_TICKS,
                                    .pre_vote = true,
-                                   .request_timeout_ns = 5 * SIM_SECOND,
+                                   .request_timeout_ns = 5 * SIM_SECOND / 2,
                                    .snapshot_catchup_entry_count = m->sim->catchup_entry_count,
                                    .snapshot_catchup_bytes_max = 1 << 20,
                                    .commit_interval_ns = 100 * SIM_MS,
@@ -428,7 +428,7 @@ static void on_disk(struct sim_member *m)
 static void on_backend(struct sim_member *m)
 {
     struct sim *s = m->sim;
-    sim_plan(s, SIM_EVENT_BACKEND, m->place, 5 * SIM_MS + sim_below(s, 60 * SIM_MS));
+    sim_plan(s, SIM_EVENT_BACKEND, m->place, 10 * SIM_MS + sim_below(s, 150 * SIM_MS));
     if (m->backend_stuck_until_ns <= s->now_ns) {
         (void)backend_memory_step(m->backend, 1);
         replica_backend_ready(m->replica);

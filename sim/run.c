@@ -114,7 +114,7 @@ struct sim *sim_create(const struct sim_options *options)
     nb_assert(s->client_count <= SIM_CLIENT_COUNT_MAX);
     nb_random_init(&s->random, options->seed);
     s->events.random = &s->random;
-    s->catchup_entry_count = 5 + sim_below(s, 60);
+    s->catchup_entry_count = 1 + sim_below(s, 40);
     sim_network_heal(s);
     sim_check_init(&s->check);
     for (unsigned i = 0; i < s->member_count; i++) {
@@ -230,8 +230,8 @@ void sim_options_of_seed(uint64_t seed, struct sim_options *out)
     static const unsigned counts[] = {3, 3, 5, 3, 5, 1};
     *out = (struct sim_options){.seed = seed,
                                 .member_count = counts[seed % NB_ARRAY_LEN(counts)],
-                                .client_count = 2 + (unsigned)(seed / 7 % 8),
-                                .step_count = 12000,
+                                .client_count = 3 + (unsigned)(seed / 7 % 10),
+                                .step_count = 20000,
                                 .faults = seed % 17 != 0};
 }
 
