@@ -494,7 +494,7 @@ static void W13_a_full_disk_holds_the_log_and_room_lets_it_go_on(void **state)
         until_durable(d, w, batch);
     }
     assert_int_equal(wal_status(w), NB_OK);
-    assert_true(wal_durable(w) < batch && wal_pending_bytes(w) != 0);
+    assert_true(wal_durable(w) < batch && wal_pending_bytes(w) != 0 && wal_is_full(w));
     disk_memory_limit(d, UINT64_MAX);
     wal_mark_durable(w);
     until_durable(d, w, batch);
