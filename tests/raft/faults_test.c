@@ -38,6 +38,12 @@ static void look(struct group_report *report, struct explore_options o)
 static void explorations(struct group_report *report, uint64_t seed)
 {
     (void)seed;
+    look(report, (struct explore_options){.voter_count = 3,
+                                          .term_max = 5,
+                                          .index_max = 4,
+                                          .wire_max = 3,
+                                          .figure_8 = true,
+                                          .state_max = 600000});
     look(report, (struct explore_options){.voter_count = 2,
                                           .term_max = 3,
                                           .index_max = 4,
