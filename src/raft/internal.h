@@ -73,6 +73,7 @@ struct raft_out {
     size_t snapshot_peer_count, snapshot_peer_capacity;
     struct raft_entry *forward; /* proposals for the leader; payloads held until the loan ends */
     size_t forward_count, forward_capacity;
+    size_t forward_bytes; /* bounded as a leader's backlog is */
     bool has_install, removed;
 };
 
@@ -106,8 +107,8 @@ struct raft {
     /* configuration and peers */
     struct raft_conf_record *confs; /* owned; rising index */
     size_t conf_count, conf_capacity;
-    struct raft_peer peers[RAFT_PEER_COUNT_MAX]; /* rising id */
-    size_t peer_count;
+    struct raft_peer *peers; /* owned; rising id, at most RAFT_PEER_COUNT_MAX */
+    size_t peer_count, peer_capacity;
     uint64_t voters, outgoing, learners; /* masks of slots */
 
     /* candidate */
@@ -195,6 +196,8 @@ bool raft_leader_active(const struct raft *r, const struct raft_peer *p);
 void raft_read_fail_all(struct raft *r);
 void raft_read_tick(struct raft *r); /* follower: asks again */
 void raft_read_flush(struct raft *r);
+uint64_t
+raft_read_asked(const struct raft *r); /* leader: the newest round that is waited for, or 0 */
 void raft_read_confirm(struct raft *r);
 void raft_read_on_request(struct raft *r, const struct raft_msg *m);
 void raft_read_on_result(struct raft *r, const struct raft_msg *m);
