@@ -492,8 +492,8 @@ bool rpc_client_output(struct rpc_client *c, struct nb_buf *out, size_t bytes_ma
     }
     c->sending = false;
     c->out = NULL;
-    c->drained = !more && !c->dirty;
-    c->dirty = c->dirty || more;
+    c->drained = !more;
+    c->dirty = more;
     return more;
 }
 
