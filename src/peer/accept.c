@@ -65,7 +65,8 @@ void peer_accept_garbage(struct peer_conn *c, enum nb_status status)
     bool tls = status != NB_CORRUPT && head[0] == 0x16 && head[1] == 0x03;
     t->counters.garbage++;
     uint64_t now_ns = peer_now(t);
-    if (t->garbage_logged_ns == 0 || now_ns - t->garbage_logged_ns > GARBAGE_LOG_S * second) {
+    if (t->garbage_logged_ns == 0 ||
+        peer_since(now_ns, t->garbage_logged_ns) > GARBAGE_LOG_S * second) {
         nb_log(t->config.logger, NB_LOG_WARN, "peer.garbage",
                "closed a connection to the peer port that is none of a member's",
                NB_KV_STR("remote-addr", net_conn_peer(c->net)),

@@ -164,6 +164,11 @@ struct peer_transport {
 void peer_enter(struct peer_transport *t);
 void peer_leave(struct peer_transport *t); /* `t` may be gone afterwards */
 uint64_t peer_now(const struct peer_transport *t);
+/* The loop's time may have moved on since `now_ns` was taken. */
+static inline uint64_t peer_since(uint64_t now_ns, uint64_t then_ns)
+{
+    return now_ns > then_ns ? now_ns - then_ns : 0;
+}
 struct peer *peer_find(const struct peer_transport *t, uint64_t id);
 /* Finds or adds; NULL at the bound. */
 struct peer *peer_ensure(struct peer_transport *t, uint64_t id);
