@@ -7,10 +7,11 @@
 #include "api/api.h"
 #include "api/errors.h"
 #include "api/metrics.h"
+#include "base/version.h"
 #include "base/wire.h"
 
 /* The version of etcd that clients are told, and the versions of store and cluster. */
-#define API_ETCD_VERSION "3.7.1"
+#define API_ETCD_VERSION NB_ETCD_VERSION
 #define API_STORAGE_VERSION "3.7.0"
 
 struct api_conn;

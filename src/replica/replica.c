@@ -455,15 +455,33 @@ static void commit_backend(struct replica *r)
     }
 }
 
-/* The log is kept for slow followers as far as its bounds allow, and until the backend holds it. [P5] */
+/* How far the log may be forgotten: behind the backend, and behind what slow followers are granted,
+ * in entries and in bytes. */
+static uint64_t release_point(const struct replica *r, uint64_t first, uint64_t durable)
+{
+    size_t count;
+    const struct raft_entry *entries = raft_entries(r->raft, first, durable + 1, &count);
+    size_t kept = 0, kept_bytes = 0;
+    while (kept < count && kept < r->config.snapshot_catchup_entry_count &&
+           kept_bytes <= r->config.snapshot_catchup_bytes_max) {
+        const struct nb_payload *payload = entries[count - 1 - kept].payload;
+        kept_bytes += sizeof *entries + (payload == NULL ? 0 : payload->len);
+        kept++;
+    }
+    return first + (count - kept) - 1; /* first - 1: nothing to forget */
+}
+
+/* The log is kept until the backend holds its effects durably. [P5] */
 static void release_log(struct replica *r)
 {
     uint64_t durable = backend_label(r->backend)->applied_index;
     struct raft_status s;
     raft_status(r->raft, &s);
-    uint64_t keep = r->config.snapshot_catchup_entry_count;
-    if (durable > keep && durable - keep >= s.first_index + keep / 4) {
-        uint64_t to = durable - keep;
+    if (durable < s.first_index) {
+        return;
+    }
+    uint64_t to = release_point(r, s.first_index, durable);
+    if (to >= s.first_index) {
         raft_compact(r->raft, to);
         wal_release(r->wal, to);
     }
