@@ -106,8 +106,8 @@ struct raft {
     /* configuration and peers */
     struct raft_conf_record *confs; /* owned; rising index */
     size_t conf_count, conf_capacity;
-    struct raft_peer peers[RAFT_PEER_COUNT_MAX]; /* rising id */
-    size_t peer_count;
+    struct raft_peer *peers; /* owned; rising id, at most RAFT_PEER_COUNT_MAX */
+    size_t peer_count, peer_capacity;
     uint64_t voters, outgoing, learners; /* masks of slots */
 
     /* candidate */

@@ -54,6 +54,7 @@ static uint64_t mask_of(struct raft *r, const uint64_t *ids, uint32_t count)
 static void peer_add(struct raft *r, const struct raft_peer *p)
 {
     nb_assert(r->peer_count < RAFT_PEER_COUNT_MAX);
+    r->peers = nb_grow(r->peers, &r->peer_capacity, r->peer_count + 1, sizeof *r->peers);
     size_t at = r->peer_count++;
     while (at > 0 && r->peers[at - 1].id > p->id) {
         r->peers[at] = r->peers[at - 1];

@@ -129,6 +129,7 @@ void raft_destroy(struct raft *r)
     for (size_t i = 0; i < r->peer_count; i++) {
         nb_free(r->peers[i].inflight);
     }
+    nb_free(r->peers);
     raft_log_deinit(&r->log);
     nb_free(r->syncs);
     nb_free(r->confs);

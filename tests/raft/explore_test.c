@@ -1,0 +1,126 @@
+/* Every order of events of small groups, up to bounds; see explore.h. */
+#include "tests/raft/explore.h"
+#include "tests/support/unit.h"
+
+#include <inttypes.h>
+
+static uint64_t states_seen;
+
+static void look_at(struct explore_options o)
+{
+    struct group_report report = {0};
+    o.report = &report;
+    o.state_max = (uint32_t)unit_scaled(o.state_max);
+    struct explore_result r = explore(&o);
+    (void)fprintf(stderr,
+                  "%-28s %9" PRIu64 " states %10" PRIu64 " transitions %7" PRIu64
+                  " member states %6" PRIu64 " messages%s\n",
+                  o.name, r.states, r.transitions, r.member_states, r.messages,
+                  r.complete ? ", complete" : "");
+    assert_true(r.complete || r.states >= o.state_max);
+    states_seen += r.states;
+}
+
+static void two_members(void **state)
+{
+    (void)state;
+    look_at((struct explore_options){.name = "two members",
+                                     .voter_count = 2,
+                                     .term_max = 3,
+                                     .index_max = 4,
+                                     .wire_max = 4,
+                                     .crash_max = 2,
+                                     .duplicate_max = 1,
+                                     .read_max = 1,
+                                     .state_max = 1200000});
+}
+
+static void three_members(void **state)
+{
+    (void)state;
+    look_at((struct explore_options){.name = "three members",
+                                     .voter_count = 3,
+                                     .term_max = 3,
+                                     .index_max = 3,
+                                     .wire_max = 5,
+                                     .crash_max = 1,
+                                     .duplicate_max = 1,
+                                     .state_max = 1500000});
+}
+
+static void three_members_with_pre_vote(void **state)
+{
+    (void)state;
+    look_at((struct explore_options){.name = "three members, pre-vote",
+                                     .voter_count = 3,
+                                     .term_max = 2,
+                                     .index_max = 2,
+                                     .wire_max = 5,
+                                     .crash_max = 1,
+                                     .read_max = 1,
+                                     .pre_vote = true,
+                                     .state_max = 700000});
+}
+
+static void changes_of_members(void **state)
+{
+    (void)state;
+    look_at((struct explore_options){.name = "two members and a third",
+                                     .voter_count = 2,
+                                     .spare_count = 1,
+                                     .term_max = 3,
+                                     .index_max = 5,
+                                     .wire_max = 3,
+                                     .conf_max = 2,
+                                     .state_max = 1000000});
+}
+
+static void snapshots(void **state)
+{
+    (void)state;
+    look_at((struct explore_options){.name = "two members, snapshots",
+                                     .voter_count = 2,
+                                     .term_max = 3,
+                                     .index_max = 4,
+                                     .wire_max = 4,
+                                     .crash_max = 1,
+                                     .duplicate_max = 1,
+                                     .compact_max = 2,
+                                     .state_max = 700000});
+}
+
+static void learners(void **state)
+{
+    (void)state;
+    look_at((struct explore_options){.name = "two voters and a learner",
+                                     .voter_count = 3,
+                                     .learner_count = 1,
+                                     .term_max = 2,
+                                     .index_max = 3,
+                                     .wire_max = 4,
+                                     .crash_max = 1,
+                                     .conf_max = 1,
+                                     .read_max = 1,
+                                     .state_max = 500000});
+}
+
+static void millions_of_states_were_seen(void **state)
+{
+    (void)state;
+    (void)fprintf(stderr, "distinct states in all: %" PRIu64 "\n", states_seen);
+    assert_true(states_seen >= unit_scaled(3000000));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(two_members),
+        cmocka_unit_test(three_members),
+        cmocka_unit_test(three_members_with_pre_vote),
+        cmocka_unit_test(changes_of_members),
+        cmocka_unit_test(snapshots),
+        cmocka_unit_test(learners),
+        cmocka_unit_test(millions_of_states_were_seen),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
