@@ -477,6 +477,7 @@ static void build_leaves(struct mvcc_tree *t, struct mvcc_record *const *records
     for (size_t i = 0; i < count;) {
         struct mvcc_leaf *leaf = leaf_create(t);
         while (i < count && leaf->count < fill) {
+            __builtin_prefetch(records[i + 8 < count ? i + 8 : i]);
             leaf_put(leaf, leaf->count, records[i++]);
         }
         if (before != NULL) {
