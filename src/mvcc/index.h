@@ -18,7 +18,7 @@ struct mvcc_index {
     struct mvcc_slab slab;
     struct mvcc_table table;
     struct mvcc_tree tree;
-    struct mvcc_record **loading; /* while loading: all records, in no order; owned */
+    struct mvcc_hashed *loading; /* while loading: all records, in no order; owned */
     size_t loading_count, loading_capacity;
 };
 
