@@ -67,7 +67,7 @@ struct rpc_call {
     int32_t stream_id;
     uint16_t http_status;    /* of a refusal; else 200 */
     uint8_t status;          /* enum rpc_status */
-    uint8_t started : 1; /* on_call_start was called */
+    uint8_t started : 1;     /* on_call_start was called */
     uint8_t open : 1;        /* its headers are complete */
     uint8_t dispatched : 1;  /* a handler has been called */
     uint8_t held : 1;        /* the unary message waits for the half-close */
