@@ -26,6 +26,11 @@ struct rpc_budget {
     uint64_t per_second;
 };
 
+static inline void rpc_budget_add(struct rpc_budget *b, uint64_t tokens)
+{
+    b->left = b->max - b->left < tokens ? b->max : b->left + tokens;
+}
+
 enum rpc_phase {
     RPC_PHASE_SNIFF, /* too few bytes to know the protocol */
     RPC_PHASE_H2,
