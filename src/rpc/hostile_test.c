@@ -21,15 +21,10 @@ struct peer {
 static void frame(struct peer *p, unsigned type, unsigned flags, uint32_t stream, const void *data,
                   size_t len)
 {
-    const uint8_t head[9] = {(uint8_t)(len >> 16),
-                             (uint8_t)(len >> 8),
-                             (uint8_t)len,
-                             (uint8_t)type,
-                             (uint8_t)flags,
-                             (uint8_t)(stream >> 24),
-                             (uint8_t)(stream >> 16),
-                             (uint8_t)(stream >> 8),
-                             (uint8_t)stream};
+    const uint8_t head[9] = {
+        (uint8_t)(len >> 16),    (uint8_t)(len >> 8),    (uint8_t)len,
+        (uint8_t)type,           (uint8_t)flags,         (uint8_t)(stream >> 24),
+        (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream};
     nb_buf_append(&p->in, head, sizeof head);
     nb_buf_append(&p->in, data, len);
 }
@@ -270,7 +265,8 @@ static void N05_a_flood_of_settings_or_pings_ends_the_connection(void **state)
 static void N06_frames_that_bring_nothing_are_counted(void **state)
 {
     (void)state;
-    /* Frames of unknown types are not among them: nghttp2 passes over them for the cost of reading. */
+    /* Frames of unknown types are not among them: nghttp2 passes over them for the cost of reading.
+     */
     for (int kind = 0; kind < 3; kind++) {
         struct peer p;
         begin(&p, NULL);
