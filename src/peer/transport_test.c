@@ -431,6 +431,62 @@ static void Z01_everything_may_be_ended_from_within_any_callback(void **state)
     }
 }
 
+static void E09_after_a_pause_of_our_own_nobody_is_given_up(void **state)
+{
+    (void)state;
+    for (int paused = 1; paused >= 0; paused--) {
+        struct world w;
+        world_init(&w);
+        world_pair(&w);
+        struct node *a = &w.nodes[0];
+        /* As if the process had been stopped: nothing was heard, and no tick came either. */
+        uint64_t pause_ns = 2 * a->config.receive_timeout_ns;
+        for (struct peer_conn *c = a->t->conns; c != NULL; c = c->next) {
+            c->heard_ns -= pause_ns;
+        }
+        a->t->tick_ns -= paused == 1 ? pause_ns : 0;
+        unsigned round_trips = a->round_trips;
+        RUN_UNTIL(&w, a->round_trips > round_trips + 3 || a->down[PEER_DOWN_TIMEOUT] != 0);
+        assert_int_equal(a->down[PEER_DOWN_TIMEOUT] != 0, paused == 0);
+        world_deinit(&w);
+    }
+}
+
+static void attempts_grow_rarer_and_are_logged_once(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    struct node *a = node_prepare(&w, 0);
+    int log_fd = memfd_create("log", MFD_CLOEXEC);
+    struct nb_logger logger = {.fd = log_fd, .level_min = NB_LOG_DEBUG};
+    a->config.logger = &logger;
+    node_start(a);
+    node_set_port(a, 2, "127.0.0.1", 1);
+    const struct peer_link *l = &peer_find(a->t, 2)->control;
+    uint64_t before = 0, attempts = 0;
+    while (l->backoff_ns < a->config.backoff_max_ns) {
+        RUN_UNTIL(&w, node_status(a, 2).connect_count > attempts);
+        attempts = node_status(a, 2).connect_count;
+        assert_true(l->backoff_ns >= before && l->backoff_ns <= a->config.backoff_max_ns);
+        before = l->backoff_ns;
+    }
+    assert_int_equal(attempts, 5); /* 2, 4, 8, 16, 20 ms, each at least half of it */
+    RUN_UNTIL(&w, node_status(a, 2).connect_count > attempts + 2);
+    char text[4096] = "";
+    assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
+    const char *line = strstr(text, "failed to dial remote peer");
+    assert_non_null(line);
+    assert_null(strstr(line + 1, "failed to dial remote peer"));
+    /* A word from the server, and it is tried at once. */
+    attempts = node_status(a, 2).connect_count;
+    RUN_UNTIL(&w, net_timer_running(l->timer));
+    peer_transport_reconnect_now(a->t, 2);
+    assert_int_equal(node_status(a, 2).connect_count, attempts + 1);
+    (void)close(log_fd);
+    world_deinit(&w);
+}
+
 /* ---- bounds ---- */
 
 static void Z03_a_full_queue_drops_messages_and_says_so(void **state)
@@ -828,6 +884,8 @@ int main(void)
         cmocka_unit_test(bad_addresses_change_nothing),
         cmocka_unit_test(a_removed_member_is_neither_dialled_nor_heard),
         cmocka_unit_test(Z01_everything_may_be_ended_from_within_any_callback),
+        cmocka_unit_test(E09_after_a_pause_of_our_own_nobody_is_given_up),
+        cmocka_unit_test(attempts_grow_rarer_and_are_logged_once),
         cmocka_unit_test(Z03_a_full_queue_drops_messages_and_says_so),
         cmocka_unit_test(messages_to_who_is_not_there_are_dropped_and_told_now_and_then),
         cmocka_unit_test(N15_what_is_not_nabata_is_told_so_and_closed),
