@@ -211,7 +211,10 @@ void peer_accept_hello(struct peer_conn *c, struct nb_bytes payload)
     struct peer_refusal refusal = {0};
     const struct peer *known = peer_find(t, h.from);
     uint64_t seen_before = known == NULL ? 0 : known->boot_count;
-    refusal.seen_boot_count = seen_before;
+    if (known != NULL) {
+        refusal.seen_boot_count =
+            known->boot_id == h.boot_id ? known->earlier_boot_count : known->boot_count;
+    }
     refusal.code = status == NB_VERSION ? PEER_REFUSAL_VERSION : check_identity(t, &h);
     if (refusal.code == PEER_REFUSAL_NONE && h.channel != PEER_CHANNEL_PROBE && known != NULL &&
         (h.boot_count < seen_before ||

@@ -50,6 +50,7 @@ struct peer_conn {
     enum peer_conn_state state;
     uint64_t boot_id; /* of the other side, after the handshake */
     uint64_t opened_ns, heard_ns;
+    bool heard; /* anything at all */
     struct peer_frame_reader reader;
     struct nb_buf held; /* input that waits for peer_snapshot_resume */
     /* At most one of these, when the connection is for it. */
@@ -57,6 +58,7 @@ struct peer_conn {
     struct peer_source *source;
     struct peer_probe *probe;
     struct peer_sink *sink;
+    bool sink_finished; /* the result is sent; what still comes is of no interest */
 };
 
 /* A channel to a member: control or log. At most one of connect, conn and a running timer. */
@@ -86,6 +88,7 @@ struct peer {
     struct peer_link control, log;
     struct peer_source *source;   /* the transfer to it */
     uint64_t boot_id, boot_count; /* the highest seen */
+    uint64_t earlier_boot_count;  /* the highest of boots before that one */
     bool gone_unreported;         /* it went down, and no refused attempt was reported yet */
     bool unreachable;             /* to be reported */
     uint64_t unreachable_ns;      /* last reported */

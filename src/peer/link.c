@@ -237,6 +237,7 @@ void peer_link_on_welcome(struct peer_link *l, const struct peer_hello *hello)
     l->address_next = l->address_tried; /* where it was is where it is sought first */
     p->address_good = l->address_tried;
     p->status.heard_ns = c->heard_ns;
+    p->status.refusal = PEER_REFUSAL_NONE;
     nb_log(t->config.logger, NB_LOG_INFO, "peer.up",
            "established TCP streaming connection with remote peer",
            NB_KV_STR("stream-writer-type", peer_channel_name(l->channel)),
@@ -245,7 +246,6 @@ void peer_link_on_welcome(struct peer_link *l, const struct peer_hello *hello)
     if (l->channel != PEER_CHANNEL_CONTROL) {
         return;
     }
-    p->status.refusal = PEER_REFUSAL_NONE;
     p->status.last_error[0] = 0;
     p->gone_unreported = false;
     peer_link_kick(&p->log);

@@ -395,8 +395,11 @@ enum peer_refusal_code peer_admit_boot(struct peer *p, const struct peer_hello *
             return PEER_REFUSAL_DUPLICATE;
         }
     }
-    p->boot_count = h->boot_count;
-    p->boot_id = h->boot_id;
+    if (p->boot_id != h->boot_id) {
+        p->earlier_boot_count = p->boot_count;
+        p->boot_count = h->boot_count;
+        p->boot_id = h->boot_id;
+    }
     for (struct peer_conn *c = other_boot(p, h->boot_id); c != NULL;
          c = p->removed || t->destroyed ? NULL : other_boot(p, h->boot_id)) {
         peer_conn_fail(c, PEER_DOWN_RESET, "the member started anew");
