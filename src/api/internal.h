@@ -129,6 +129,7 @@ void api_hash_kv(struct rpc_call *call, struct nb_bytes message);
 void api_move_leader(struct rpc_call *call, struct nb_bytes message);
 void api_member_list(struct rpc_call *call, struct nb_bytes message);
 void api_health_check(struct rpc_call *call, struct nb_bytes message);
+void api_health_watch(struct rpc_call *call, struct nb_bytes message);
 void api_node(struct rpc_call *call, struct nb_bytes message);
 void api_log(struct rpc_call *call, struct nb_bytes message);
 
