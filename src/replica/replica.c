@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 /* Entries applied in one turn, so that sockets are served in between. */
+enum { SYNC_TIMEOUT_ELECTIONS = 3 }; /* a leader whose disk hangs for so long resigns [E12] */
 enum { APPLY_COUNT_A_TURN = 4096, DRAINS_A_TURN = 16, HELD_MESSAGE_COUNT_MAX = 65536 };
 
 /* A message that waits for the disk. [P1] */
@@ -41,6 +42,7 @@ struct replica {
     struct raft *raft;       /* owned */
 
     struct replica_requests proposals;
+    size_t proposal_bytes;
     struct read_list reads_queued;  /* wait for a round to begin */
     struct read_list reads_asked;   /* in the round under way */
     struct read_list reads_indexed; /* wait until read_index is applied */
@@ -148,6 +150,17 @@ static void sync_push(struct sync_queue *q, struct sync_point point)
 
 /* ---- proposals ---- */
 
+/* The request under way with this id, which is not under way any more; NULL when there is none. */
+static struct replica_request *take_proposal(struct replica *r, uint64_t id)
+{
+    struct replica_request *request = replica_requests_take(&r->proposals, id);
+    if (request != NULL) {
+        nb_assert(r->proposal_bytes >= request->bytes);
+        r->proposal_bytes -= request->bytes;
+    }
+    return request;
+}
+
 static void park(struct replica *r, struct nb_payload *payload)
 {
     r->waiting = nb_grow(r->waiting, &r->waiting_capacity, r->waiting_count + 1, sizeof *r->waiting);
@@ -206,12 +219,15 @@ enum nb_status replica_propose(struct replica *r, enum machine_kind kind, struct
     if (command.len > r->config.request_bytes_max) {
         return NB_TOO_LARGE;
     }
-    if (request_count(r) >= r->config.request_count_max) {
+    if (request_count(r) >= r->config.request_count_max ||
+        r->proposal_bytes > r->config.proposal_bytes_max) {
         return NB_TOO_MANY_REQUESTS;
     }
     struct nb_payload *payload = nb_payload_create(MACHINE_HEADER_SIZE_BYTES + command.len);
     request->begun_ns = now(r);
     request->id = replica_requests_add(&r->proposals, request);
+    request->bytes = payload->len;
+    r->proposal_bytes += request->bytes;
     struct machine_header header = {
         .kind = (uint8_t)kind, .request_id = request->id, .origin = r->config.member_id};
     machine_header_put(payload->data, &header);
@@ -397,7 +413,7 @@ static void apply_entry(struct replica *r, const struct raft_entry *e)
     struct nb_bytes body;
     if (e->kind == RAFT_ENTRY_COMMAND && machine_header_get(entry.payload, &header, &body) == NB_OK &&
         header.origin == r->config.member_id) {
-        request = replica_requests_take(&r->proposals, header.request_id);
+        request = take_proposal(r, header.request_id);
     }
     struct machine_result result;
     machine_apply(r->machine, &entry, request != NULL ? &result : NULL);
@@ -827,7 +843,7 @@ static void expire(struct replica *r)
     struct replica_request *request;
     while ((request = replica_requests_oldest(&r->proposals)) != NULL &&
            now_ns - request->begun_ns > r->config.request_timeout_ns) {
-        (void)replica_requests_take(&r->proposals, request->id);
+        (void)take_proposal(r, request->id);
         r->proposal_failed_count++;
         request->done(request, timeout_status(r), NULL); /* "unknown": it may still commit [R23] */
     }
@@ -987,6 +1003,7 @@ static enum nb_status start_raft(struct replica *r, const struct wal_recovered *
     config.election_timeout_ticks = r->config.election_ticks;
     config.heartbeat_ticks = r->config.heartbeat_ticks;
     config.pre_vote = r->config.pre_vote;
+    config.sync_timeout_ticks = SYNC_TIMEOUT_ELECTIONS * r->config.election_ticks;
     uint64_t applied = machine_applied_index(r->machine);
     if (!choose_base(log, r->machine, &start.snapshot.last) ||
         start_conf(r->machine, &start.snapshot.conf) != NB_OK) {
@@ -1091,7 +1108,7 @@ void replica_destroy(struct replica *r)
     }
     struct replica_request *request;
     while ((request = replica_requests_oldest(&r->proposals)) != NULL) {
-        (void)replica_requests_take(&r->proposals, request->id);
+        (void)take_proposal(r, request->id);
         request->done(request, NB_STOPPED, NULL);
     }
     list_finish(&r->reads_queued, NB_STOPPED);

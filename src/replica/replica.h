@@ -73,6 +73,7 @@ struct replica_config {
     size_t commit_bytes_max;        /* commit earlier when this much waits */
     size_t request_count_max;       /* proposals and reads under way; more are refused */
     size_t request_bytes_max;       /* one proposal */
+    size_t proposal_bytes_max;      /* all proposals under way; more are refused */
     unsigned compaction_batch_limit; /* keys looked at a step */
     uint64_t compaction_sleep_ns;    /* between steps */
     uint64_t read_retry_ns;          /* a read round without an answer is asked again; 500 ms */
@@ -90,6 +91,7 @@ struct replica_request {
                  const struct machine_result *result);
     uint64_t id;          /* the replica's */
     uint64_t begun_ns;    /* the replica's */
+    size_t bytes;         /* the replica's: of the payload of a proposal */
     struct replica_request *next; /* the replica's */
 };
 

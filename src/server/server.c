@@ -258,6 +258,7 @@ static void make_replica_config(const struct server *s, struct replica_config *c
         .commit_bytes_max = 16 << 20,
         .request_count_max = 1 << 17,
         .request_bytes_max = f->max_request_bytes,
+        .proposal_bytes_max = 256 << 20,
         .compaction_batch_limit = (unsigned)f->compaction_batch_limit,
         .compaction_sleep_ns = (uint64_t)f->compaction_sleep_interval_ns,
         .snapshot_dir = s->store.datadir.snap,
