@@ -615,14 +615,18 @@ static bool probe(struct disk_linux *l, const char *dir, enum write_mode mode)
     struct disk_file *file = NULL;
     bool works = false;
     uint8_t *block = NULL;
-    enum nb_status status = linux_open(&l->base, path, DISK_READ_WRITE | DISK_TRUNCATE | DISK_DIRECT,
-                                       &file);
+    enum nb_status status =
+        linux_open(&l->base, path, DISK_READ_WRITE | DISK_TRUNCATE | DISK_DIRECT, &file);
     if (status == NB_OK) {
         block = aligned_alloc(DISK_BLOCK_SIZE, DISK_BLOCK_SIZE);
         nb_assert(block != NULL);
         memset(block, 0, DISK_BLOCK_SIZE);
-        struct disk_request r = {.kind = DISK_WRITE, .file = file, .data = block,
-                                 .len = DISK_BLOCK_SIZE, .on_done = probe_done, .owner = &status};
+        struct disk_request r = {.kind = DISK_WRITE,
+                                 .file = file,
+                                 .data = block,
+                                 .len = DISK_BLOCK_SIZE,
+                                 .on_done = probe_done,
+                                 .owner = &status};
         if (mode == MODE_AIO) {
             status = NB_UNSUPPORTED;
             l->base.outstanding++;

@@ -126,8 +126,7 @@ static void names_apply(struct names *n, const struct change *c)
     }
 }
 
-static void change_add(struct disk_memory *m, const char *from, const char *to,
-                       struct inode *inode)
+static void change_add(struct disk_memory *m, const char *from, const char *to, struct inode *inode)
 {
     struct change c = {.from = from == NULL ? NULL : nb_strdup(from),
                        .to = to == NULL ? NULL : nb_strdup(to),
@@ -354,7 +353,8 @@ static enum nb_status memory_mkdir(struct disk *d, const char *path)
     return NB_OK;
 }
 
-/* Journals make names durable in the order of their changes, so those of other folders come along. */
+/* Journals make names durable in the order of their changes, so those of other folders come along.
+ */
 static enum nb_status memory_sync_dir(struct disk *d, const char *path)
 {
     (void)path;
@@ -582,11 +582,13 @@ void disk_memory_crash(struct disk *d)
             write_some(m, r);
         }
     }
+    *m->done_last = m->queued;
+    m->done_last = m->queued == NULL ? m->done_last : m->queued_last;
     m->queued = NULL;
     m->queued_last = &m->queued;
-    m->done = NULL;
-    m->done_last = &m->done;
-    d->outstanding = 0;
+    for (struct disk_request *r = m->done; r != NULL; r = r->next) {
+        r->status = NB_CLOSED;
+    }
     m->stop_call = UINT64_MAX;
     m->fail_call = UINT64_MAX;
     m->generation++;

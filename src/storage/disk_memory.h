@@ -2,8 +2,9 @@
  * storage/disk_memory: a disk in memory that fails on request, for tests and the simulator.
  *
  * It keeps two states: what callers see, and what would survive a crash. Requests are done when
- * disk_memory_step or disk_wait says so: writes in an order drawn from the seed, the others in theirs.
- * disk_memory_crash ends all requests without on_done and leaves what a real crash may leave:
+ * disk_memory_step or disk_wait says so: writes in an order drawn from the seed, the others in
+ * theirs. disk_memory_crash ends all requests (the next reap gives them NB_CLOSED) and leaves what
+ * a real crash may leave:
  *   - of content that was not synced, any subset of its sectors;
  *   - of names made, moved or removed and not synced, all up to some point in time;
  * each drawn from the seed. Handles from before the crash are dead: only close them.

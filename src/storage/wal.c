@@ -23,17 +23,17 @@ static const char spare_name[] = "spare.tmp";
 struct segment {
     struct wal *wal;
     uint64_t sequence, first_batch;
-    uint64_t size;       /* bytes of the file */
-    uint64_t index_last; /* highest index of an entry in it; 0: none */
-    char *path;          /* owned */
+    uint64_t size;          /* bytes of the file */
+    uint64_t index_last;    /* highest index of an entry in it; 0: none */
+    char *path;             /* owned */
     struct disk_file *file; /* owned; NULL when nothing will be written any more */
     unsigned in_flight;     /* writes */
     bool name_durable, header_durable;
     bool releasing; /* its unlink or rename is under way */
 };
 
-/* A batch: collecting, waiting, or in flight. `memory` is one block of room for a segment header, then
- * the batch's sectors. */
+/* A batch: collecting, waiting, or in flight. `memory` is one block of room for a segment header,
+ * then the batch's sectors. */
 struct batch {
     struct disk_request request;
     struct batch *next;
@@ -67,17 +67,17 @@ struct wal {
     void *on_progress_context;
     struct segment **segments; /* owned; rising sequence */
     size_t segment_count, segment_capacity;
-    uint64_t offset;       /* where the next batch goes in the last segment */
-    uint32_t previous_crc; /* of the batch before it */
+    uint64_t offset;                             /* where the next batch goes in the last segment */
+    uint32_t previous_crc;                       /* of the batch before it */
     struct batch *waiting_first, **waiting_last; /* the last one may still collect */
     struct batch *flying[IN_FLIGHT_MAX];
     struct batch *free_first;
     size_t free_count;
     uint64_t next_batch, durable;
-    uint64_t told;          /* "durable" of the last header written */
+    uint64_t told;              /* "durable" of the last header written */
     uint64_t last_with_records; /* batch */
-    struct wal_state state;  /* with all appended */
-    struct wal_state placed; /* with all submitted */
+    struct wal_state state;     /* with all appended */
+    struct wal_state placed;    /* with all submitted */
     size_t pending_bytes;
     uint64_t released; /* index */
     enum spare_state spare;
@@ -335,13 +335,12 @@ static void on_name_durable(struct disk_request *request, enum nb_status status)
     advance(w);
 }
 
-/* Makes the spare the segment that is written to. Writes may go to it at once: by L2 they count only
- * when the name, which the background makes durable, is. */
+/* Makes the spare the segment that is written to. Writes may go to it at once: by L2 they count
+ * only when the name, which the background makes durable, is. */
 static bool roll(struct wal *w)
 {
     struct disk_file *file;
-    enum nb_status status =
-        disk_open(w->disk, w->spare_path, DISK_READ_WRITE | DISK_DIRECT, &file);
+    enum nb_status status = disk_open(w->disk, w->spare_path, DISK_READ_WRITE | DISK_DIRECT, &file);
     if (status != NB_OK) {
         fail(w, status);
         tell(w);
@@ -585,13 +584,19 @@ static uint64_t build_first(struct wal *w, const struct wal_reading *r, uint64_t
         b.record_count += k->record_count;
         index_last = k->index_last > index_last ? k->index_last : index_last;
     }
-    const struct wal_segment_header header = {
-        .ident = w->ident, .sequence = sequence, .first_index = at.next_index,
-        .first_batch = first, .durable = first - 1, .hard_state = at.hard_state, .mark = at.mark};
+    const struct wal_segment_header header = {.ident = w->ident,
+                                              .sequence = sequence,
+                                              .first_index = at.next_index,
+                                              .first_batch = first,
+                                              .durable = first - 1,
+                                              .hard_state = at.hard_state,
+                                              .mark = at.mark};
     w->placed = at;
     wal_segment_header_encode(&header, nb_buf_extend(out, DISK_BLOCK_SIZE));
     if (first < r->next_batch) {
-        struct wal_batch_header h = {.sequence = first, .durable = first - 1, .segment = sequence,
+        struct wal_batch_header h = {.sequence = first,
+                                     .durable = first - 1,
+                                     .segment = sequence,
                                      .offset = DISK_BLOCK_SIZE,
                                      .record_bytes = (uint32_t)b.record_bytes,
                                      .record_count = b.record_count};
@@ -651,8 +656,8 @@ static enum nb_status begin_segment(struct wal *w, const struct wal_reading *r)
     s->header_durable = true;
     s->path = segment_path(w, sequence, w->placed.next_index);
     w->offset = content.len;
-    s->size = SEGMENT_SIZE_FIRST < w->options.segment_size ? SEGMENT_SIZE_FIRST
-                                                          : w->options.segment_size;
+    s->size =
+        SEGMENT_SIZE_FIRST < w->options.segment_size ? SEGMENT_SIZE_FIRST : w->options.segment_size;
     while (s->size < content.len) {
         s->size += DISK_BLOCK_SIZE;
     }
@@ -732,8 +737,8 @@ static struct wal *create(struct disk *disk, const char *dir, const struct wal_i
     if (w->options.segment_size == 0) {
         w->options.segment_size = SEGMENT_SIZE_DEFAULT;
     }
-    w->options.segment_size = (w->options.segment_size + DISK_BLOCK_SIZE - 1) / DISK_BLOCK_SIZE *
-                              DISK_BLOCK_SIZE;
+    w->options.segment_size =
+        (w->options.segment_size + DISK_BLOCK_SIZE - 1) / DISK_BLOCK_SIZE * DISK_BLOCK_SIZE;
     if (w->options.batch_size_target == 0) {
         w->options.batch_size_target = BATCH_SIZE_DEFAULT;
     }

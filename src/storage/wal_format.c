@@ -7,7 +7,9 @@
 static const char segment_magic[8] = {'N', 'A', 'B', 'A', 'T', 'A', 'W', 'L'};
 static const uint32_t batch_magic = 0x5441424eu; /* "NBAT" */
 
-enum { STAMP_BITS_DAMAGED = 12 }; /* unrelated stamps agree this well once in 10^6 reads of damage */
+enum {
+    STAMP_BITS_DAMAGED = 12
+}; /* unrelated stamps agree this well once in 10^6 reads of damage */
 
 void wal_content_put(uint8_t *sectors, size_t at, const void *from, size_t len)
 {
@@ -87,11 +89,16 @@ void wal_segment_header_encode(const struct wal_segment_header *h, uint8_t *bloc
     memset(block, 0, DISK_BLOCK_SIZE);
     memcpy(block, segment_magic, sizeof segment_magic);
     nb_put_u32(block + 8, WAL_FORMAT_VERSION);
-    const uint64_t fields[] = {h->ident.cluster_id,   h->ident.member_id,
-                               h->sequence,           h->first_index,
-                               h->first_batch,        h->durable,
-                               h->hard_state.term,    h->hard_state.voted_for,
-                               h->hard_state.commit_index, h->mark.index,
+    const uint64_t fields[] = {h->ident.cluster_id,
+                               h->ident.member_id,
+                               h->sequence,
+                               h->first_index,
+                               h->first_batch,
+                               h->durable,
+                               h->hard_state.term,
+                               h->hard_state.voted_for,
+                               h->hard_state.commit_index,
+                               h->mark.index,
                                h->mark.term};
     static_assert(16 + sizeof fields == WAL_SEGMENT_HEADER_SIZE, "the table in the header");
     for (size_t i = 0; i < NB_ARRAY_LEN(fields); i++) {

@@ -101,9 +101,9 @@ static enum nb_status check_header(struct reader *x, struct wal_found *f)
                       x->ident->cluster_id, x->ident->member_id);
         return NB_FOREIGN;
     }
-    if (f->header.sequence != f->sequence || f->header.first_index != f->first_index_named) {
-        return damaged(x, f->name, 0, "the header is of a file with another name");
-    }
+    /* A recycled file has its old header until the first write of its new life arrives. [W09] */
+    f->header_ok =
+        f->header.sequence == f->sequence && f->header.first_index == f->first_index_named;
     return NB_OK;
 }
 
@@ -131,8 +131,8 @@ static enum nb_status read_header(struct reader *x, struct wal_found *f)
     return f->header_ok ? check_header(x, f) : NB_OK;
 }
 
-/* From this batch on, those of segment i are superseded by a later segment (recovery begins one that
- * writes the last two again). UINT64_MAX when there is none. */
+/* From this batch on, those of segment i are superseded by a later segment (recovery begins one
+ * that writes the last two again). UINT64_MAX when there is none. */
 static uint64_t limit_of(const struct wal_reading *r, size_t i)
 {
     uint64_t limit = UINT64_MAX;
@@ -170,8 +170,10 @@ static const char *replay_entry(struct wal_reading *r, const struct wal_record *
     if (record->index > r->state.next_index) {
         return "an entry leaves a gap in the index";
     }
-    if (record->index < r->base_index) {
-        return "an entry lies before the beginning of the log";
+    /* Below the first index of the oldest segment is fine: the tail that was replaced may have
+     * begun in a segment that is released since. */
+    if (record->index <= r->state.mark.index) {
+        return "an entry lies before the snapshot that the log begins with";
     }
     /* An entry at or below the last index replaces the tail. */
     size_t keep = 0;
@@ -179,8 +181,8 @@ static const char *replay_entry(struct wal_reading *r, const struct wal_record *
         keep = (size_t)(record->index - out->entries[0].index);
     }
     drop_entries_from(out, keep < out->entry_count ? keep : out->entry_count);
-    out->entries = nb_grow(out->entries, &out->entry_capacity, out->entry_count + 1,
-                           sizeof *out->entries);
+    out->entries =
+        nb_grow(out->entries, &out->entry_capacity, out->entry_count + 1, sizeof *out->entries);
     out->entries[out->entry_count++] = (struct wal_entry){
         .index = record->index,
         .term = record->term,
@@ -210,7 +212,6 @@ static const char *replay_mark(struct wal_reading *r, struct wal_mark mark)
         r->state.next_index = mark.index + 1;
     }
     r->state.mark = mark;
-    r->base_index = mark.index + 1;
     return NULL;
 }
 
@@ -360,15 +361,16 @@ static const char *judge_batch(struct reader *x, const struct wal_found *f, uint
     const uint8_t *sectors = x->content.data + offset;
     struct wal_batch_header h;
     bool header_ok;
-    enum nb_status status = wal_batch_decode(sectors, x->content.len - (size_t)offset, &place,
-                                             offset, &h, &header_ok);
+    enum nb_status status =
+        wal_batch_decode(sectors, x->content.len - (size_t)offset, &place, offset, &h, &header_ok);
     if (!header_ok) {
         return wal_sector_state(sectors, stamp) == WAL_SECTOR_NEW
                    ? "the header of a batch is not what was written"
                    : NULL;
     }
     if (status == NB_OK || h.sequence != missing) {
-        return h.sequence == missing || h.sequence == missing + 1
+        /* Behind a torn segment header a whole batch means nothing: both are one write. */
+        return f->header_ok && (h.sequence == missing || h.sequence == missing + 1)
                    ? "a batch does not follow the one before it"
                    : NULL;
     }
@@ -386,8 +388,8 @@ static const char *judge_header(struct reader *x, const struct wal_found *f, uin
                                 struct traces *out)
 {
     const struct wal_place place = place_of(x, f);
-    /* A rolled segment begins with the missing batch or the one after it; one that recovery made, with
-     * one of the two before it (L1). */
+    /* A rolled segment begins with the missing batch or the one after it; one that recovery made,
+     * with one of the two before it (L1). */
     for (uint64_t first = missing < 3 ? 1 : missing - 2; first <= missing + 1; first++) {
         struct traces own = {0};
         trace_sectors(&x->content, 0, DISK_BLOCK_SIZE, wal_stamp(&place, first), &own);
@@ -481,7 +483,6 @@ static enum nb_status read_batches(struct reader *x, struct spot *at, uint64_t l
 static void begin_with(struct wal_reading *r, const struct wal_segment_header *h)
 {
     r->next_batch = h->first_batch;
-    r->base_index = h->mark.index + 1 > h->first_index ? h->mark.index + 1 : h->first_index;
     r->state = (struct wal_state){
         .hard_state = h->hard_state, .mark = h->mark, .next_index = h->first_index};
     if (h->mark.index + 1 > h->first_index) {
@@ -550,7 +551,11 @@ enum nb_status wal_reading_run(struct wal_reading *r, struct disk *disk, const c
 {
     *r = (struct wal_reading){.recovered = recovered};
     *recovered = (struct wal_recovered){0};
-    struct reader x = {.r = r, .disk = disk, .dir = dir, .ident = ident, .visitor = visitor,
+    struct reader x = {.r = r,
+                       .disk = disk,
+                       .dir = dir,
+                       .ident = ident,
+                       .visitor = visitor,
                        .message = out_message};
     enum nb_status status = disk_list(disk, dir, on_name, &x);
     if (status != NB_OK) {

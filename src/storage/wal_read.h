@@ -1,6 +1,6 @@
 /*
- * storage/wal_read: reads a log back and decides where it ends. Inside of storage; see wal.h for the
- * rules of torn and damaged.
+ * storage/wal_read: reads a log back and decides where it ends. Inside of storage; see wal.h for
+ * the rules of torn and damaged.
  */
 #ifndef NABATA_STORAGE_WAL_READ_H
 #define NABATA_STORAGE_WAL_READ_H
@@ -37,11 +37,10 @@ struct wal_kept {
 struct wal_reading {
     struct wal_found *found; /* owned; rising sequence */
     size_t found_count, found_capacity;
-    uint64_t base_index;   /* lowest index an entry may have */
-    uint64_t next_batch;   /* the first that is not there */
-    uint64_t durable;      /* highest batch known to have been durable */
+    uint64_t next_batch; /* the first that is not there */
+    uint64_t durable;    /* highest batch known to have been durable */
     struct wal_state state;
-    struct wal_kept kept[2]; /* by sequence modulo 2 */
+    struct wal_kept kept[2];         /* by sequence modulo 2 */
     struct wal_recovered *recovered; /* borrowed; filled */
 };
 

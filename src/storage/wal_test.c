@@ -12,7 +12,6 @@
 static const struct wal_ident ident = {.cluster_id = 0xc1, .member_id = 0x31};
 static const struct wal_options small = {.segment_size = 32768, .batch_size_target = 8192};
 
-
 static struct nb_payload *content_of(uint64_t index, uint64_t term)
 {
     size_t len = (size_t)((index * 37 + term * 11) % 1500);
@@ -53,6 +52,10 @@ static enum nb_status reopen(struct disk *d, struct wal_recovered *r, struct wal
     enum nb_status status = wal_open(d, "wal", &ident, &small, r, w, &message);
     if (status != NB_OK) {
         assert_true(message.len != 0);
+        nb_buf_append(&message, "\n", 2);
+        if (status == NB_CORRUPT) {
+            print_message("%s", (const char *)message.data);
+        }
     }
     nb_buf_deinit(&message);
     return status;
@@ -207,7 +210,8 @@ static void restarts_do_not_pile_up_segments(void **state)
     disk_destroy(d);
 }
 
-/* One life: append, replace, mark, release at random until `calls` disk calls are made, then crash. */
+/* One life: append, replace, mark, release at random until `calls` disk calls are made, then crash.
+ */
 static void W06_nothing_acknowledged_is_lost_in_any_crash(void **state)
 {
     (void)state;
@@ -220,6 +224,7 @@ static void W06_nothing_acknowledged_is_lost_in_any_crash(void **state)
         struct disk *d = fresh_disk(nb_random_u64(&x));
         static uint64_t terms[100000];
         uint64_t last = 0;
+        uint64_t highest = 0; /* entries of a replaced tail come back when the new one is lost */
         uint64_t acked_last = 0;
         uint64_t term = 1;
         for (unsigned life = 0; life < 6; life++) {
@@ -242,7 +247,7 @@ static void W06_nothing_acknowledged_is_lost_in_any_crash(void **state)
             assert_true(r.next_index > acked_last);
             assert_true(r.hard_state.term <= term);
             for (size_t i = 0; i < r.entry_count; i++) {
-                assert_true(r.entries[i].index <= last);
+                assert_true(r.entries[i].index <= highest);
                 if (r.entries[i].index <= acked_last) {
                     assert_int_equal(r.entries[i].term, terms[r.entries[i].index]);
                 }
@@ -273,6 +278,7 @@ static void W06_nothing_acknowledged_is_lost_in_any_crash(void **state)
                     terms[from + i] = term;
                 }
                 last = from + count - 1;
+                highest = last > highest ? last : highest;
                 struct wal_hard_state hard = {.term = term, .commit_index = acked_last};
                 promises[promise_count].batch = put(w, from, count, term, &hard);
                 promises[promise_count++].last = last;
@@ -292,10 +298,8 @@ static void W06_nothing_acknowledged_is_lost_in_any_crash(void **state)
                 }
             }
             /* The process dies with its memory; the disk keeps what it may. */
-            size_t still = d->outstanding;
-            (void)still;
-            wal_abandon(w);
             disk_memory_crash(d);
+            wal_abandon(w);
         }
         disk_destroy(d);
     }
@@ -504,9 +508,10 @@ static void the_real_disk_recovers_in_every_mode(void **state)
     for (unsigned mode = 0; mode < 4; mode++) {
         char dir[] = "wal_test.XXXXXX";
         assert_non_null(mkdtemp(dir));
-        const struct disk_linux_options options = {
-            .probe_dir = dir, .no_aio = mode == 1 || mode == 2, .no_rwf_dsync = mode == 2,
-            .no_sync = mode == 3};
+        const struct disk_linux_options options = {.probe_dir = dir,
+                                                   .no_aio = mode == 1 || mode == 2,
+                                                   .no_rwf_dsync = mode == 2,
+                                                   .no_sync = mode == 3};
         struct disk *d;
         assert_int_equal(disk_linux_create(&options, &d), NB_OK);
         print_message("mode %s\n", disk_mode(d));
