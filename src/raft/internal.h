@@ -195,6 +195,8 @@ bool raft_leader_active(const struct raft *r, const struct raft_peer *p);
 void raft_read_fail_all(struct raft *r);
 void raft_read_tick(struct raft *r); /* follower: asks again */
 void raft_read_flush(struct raft *r);
+uint64_t
+raft_read_asked(const struct raft *r); /* leader: the newest round that is waited for, or 0 */
 void raft_read_confirm(struct raft *r);
 void raft_read_on_request(struct raft *r, const struct raft_msg *m);
 void raft_read_on_result(struct raft *r, const struct raft_msg *m);

@@ -367,16 +367,15 @@ static void send_append(struct raft *r, struct raft_peer *p, size_t count)
     struct raft_entry_id prev = {.index = p->next - 1};
     enum raft_term_at known = raft_log_term(&r->log, prev.index, &prev.term);
     nb_assert(known == RAFT_TERM_KNOWN);
-    bool ask = p->round_sent < r->read_round && r->read_count != 0;
-    if (ask) {
-        p->round_sent = r->read_round;
-    }
+    uint64_t round = raft_read_asked(r);
+    round = p->round_sent < round ? round : 0;
+    p->round_sent = raft_max_u64(p->round_sent, round);
     raft_send_now(r, (struct raft_msg){
                          .type = RAFT_MSG_APPEND,
                          .to = p->id,
                          .append = {.prev = prev,
                                     .leader_commit = r->commit_index,
-                                    .read_round = ask ? r->read_round : 0,
+                                    .read_round = round,
                                     .entries = count == 0 ? NULL : raft_log_at(&r->log, p->next),
                                     .entry_count = count}});
     p->commit_sent = r->commit_index;
@@ -441,15 +440,14 @@ static void flush_peer(struct raft *r, struct raft_peer *p)
 
 static void send_heartbeat(struct raft *r, struct raft_peer *p)
 {
-    p->round_sent = r->read_round;
+    uint64_t round = raft_read_asked(r);
+    p->round_sent = raft_max_u64(p->round_sent, round);
     uint64_t commit = RAFT_FAULT(HEARTBEAT_COMMIT_UNBOUNDED)
                           ? r->commit_index
                           : raft_min_u64(r->commit_index, p->match);
-    raft_send_now(
-        r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT,
-                             .to = p->id,
-                             .heartbeat = {.commit_index = commit,
-                                           .read_round = r->read_count == 0 ? 0 : r->read_round}});
+    raft_send_now(r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT,
+                                       .to = p->id,
+                                       .heartbeat = {.commit_index = commit, .read_round = round}});
 }
 
 /* Tells the others that we are out of the configuration, proposes a successor, steps down [M12]. */
@@ -475,10 +473,11 @@ void raft_leader_flush(struct raft *r)
             flush_peer(r, &r->peers[i]);
         }
     }
-    for (size_t i = 0; i < r->peer_count && r->read_count != 0; i++) {
+    uint64_t round = raft_read_asked(r);
+    for (size_t i = 0; i < r->peer_count && round != 0; i++) {
         struct raft_peer *p = &r->peers[i];
         bool voter = ((r->voters | r->outgoing) & raft_slot_bit(r, p)) != 0;
-        if (voter && p->id != r->config.id && p->round_sent < r->read_round) {
+        if (voter && p->id != r->config.id && p->round_sent < round) {
             send_heartbeat(r, p);
         }
     }

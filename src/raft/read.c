@@ -121,6 +121,13 @@ static size_t first_unasked(const struct raft *r)
     return first;
 }
 
+uint64_t raft_read_asked(const struct raft *r)
+{
+    bool asked =
+        r->read_count != 0 && r->reads[r->read_head].round != 0; /* first in, first asked */
+    return asked ? r->read_round : 0;
+}
+
 static void leader_flush(struct raft *r)
 {
     size_t first = first_unasked(r);

@@ -9,7 +9,8 @@
 
 enum { WRITE_MAX = 4, HELD_MAX = 8, EMIT_MAX = 12, NONE = UINT32_MAX };
 
-/* ---- members ---------------------------------------------------------------------------------- */
+/* ---- members ----------------------------------------------------------------------------------
+ */
 
 struct write {
     uint64_t sync;
@@ -24,7 +25,8 @@ struct held {
     uint32_t message;
 };
 
-/* A member's whole state. The payloads of disk and writes are held by the explorer until its end. */
+/* A member's whole state. The payloads of disk and writes are held by the explorer until its end.
+ */
 struct node {
     struct raft *core;
     struct raft_hard_state hard; /* the disk from here on */
@@ -112,7 +114,7 @@ struct explorer {
         struct nb_buf bytes;
         uint64_t from, to;
         enum raft_msg_type type;
-    } *messages;
+    } * messages;
     size_t message_count, message_capacity;
     struct table message_table;
     struct outcome *outcomes;
@@ -129,8 +131,8 @@ struct explorer {
     struct nb_payload **payloads; /* one reference each */
     size_t payload_count, payload_capacity;
     uint64_t transitions;
-    uint32_t at;           /* state being expanded */
-    struct step step;      /* being taken */
+    uint32_t at;      /* state being expanded */
+    struct step step; /* being taken */
 };
 
 static uint64_t hash(const void *data, size_t len)
@@ -180,7 +182,8 @@ static NB_NORETURN void fail(struct explorer *x, const char *rule)
         }                                                                                          \
     } while (0)
 
-/* ---- hash tables of indexes ------------------------------------------------------------------- */
+/* ---- hash tables of indexes -------------------------------------------------------------------
+ */
 
 typedef bool same(const struct explorer *x, uint32_t index, const void *key);
 typedef uint64_t rehash(const struct explorer *x, uint32_t index);
@@ -217,7 +220,8 @@ static uint32_t *table_slot(struct explorer *x, struct table *t, uint64_t h, con
     return &t->slots[at];
 }
 
-/* ---- messages --------------------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------------------------------
+ */
 
 static bool message_same(const struct explorer *x, uint32_t index, const void *key)
 {
@@ -240,15 +244,16 @@ static uint32_t intern_message(struct explorer *x, const struct raft_msg *m)
         nb_buf_deinit(&bytes);
         return *slot - 1;
     }
-    x->messages = nb_grow(x->messages, &x->message_capacity, x->message_count + 1,
-                          sizeof *x->messages);
+    x->messages =
+        nb_grow(x->messages, &x->message_capacity, x->message_count + 1, sizeof *x->messages);
     x->messages[x->message_count] =
         (struct packet){.bytes = bytes, .from = m->from, .to = m->to, .type = m->type};
     *slot = (uint32_t)++x->message_count;
     return *slot - 1;
 }
 
-/* ---- a member's state as bytes ---------------------------------------------------------------- */
+/* ---- a member's state as bytes ----------------------------------------------------------------
+ */
 
 static void put(struct nb_buf *b, uint64_t value)
 {
@@ -277,8 +282,8 @@ static void put_peer(struct nb_buf *b, const struct raft *r, const struct raft_p
     if (r->role != RAFT_LEADER) {
         return;
     }
-    const uint64_t words[] = {p->match,           p->next,        (uint64_t)p->state,
-                              p->probe_sent,      p->commit_sent, p->removed_index,
+    const uint64_t words[] = {p->match,           p->next,          (uint64_t)p->state,
+                              p->probe_sent,      p->commit_sent,   p->removed_index,
                               p->removed_expires, p->inflight_count};
     for (size_t i = 0; i < NB_ARRAY_LEN(words); i++) {
         put(b, words[i]);
@@ -371,7 +376,8 @@ static void put_node(struct nb_buf *b, const struct node *n)
     }
 }
 
-/* ---- copies ----------------------------------------------------------------------------------- */
+/* ---- copies -----------------------------------------------------------------------------------
+ */
 
 static void *copy_of(const void *from, size_t count, size_t size)
 {
@@ -497,7 +503,8 @@ static uint32_t intern_node(struct explorer *x, const struct node *n)
     return *slot - 1;
 }
 
-/* ---- what an event does to one member --------------------------------------------------------- */
+/* ---- what an event does to one member ---------------------------------------------------------
+ */
 
 static void check_promise(struct explorer *x, const struct node *n, const struct raft_msg *m)
 {
@@ -575,8 +582,7 @@ static void drain(struct explorer *x, struct node *n, struct outcome *out)
         out->read_failed = out->read_failed || fx.read_failed_count != 0;
         if (fx.snapshot_peer_count != 0) {
             for (size_t i = 0; i < fx.snapshot_peer_count; i++) {
-                struct raft_msg m =
-                    raft_snapshot_msg(n->core, fx.snapshot_peers[i], &n->snapshot);
+                struct raft_msg m = raft_snapshot_msg(n->core, fx.snapshot_peers[i], &n->snapshot);
                 emit(n, out, intern_message(x, &m));
                 raft_snapshot_sent(n->core, fx.snapshot_peers[i], true);
             }
@@ -782,8 +788,8 @@ static const struct outcome *outcome_of(struct explorer *x, uint32_t node, enum 
                                         uint32_t argument)
 {
     uint64_t key = pack((struct outcome_key){node, (uint8_t)kind, argument});
-    uint32_t *slot = table_slot(x, &x->outcome_table, hash(&key, sizeof key), &key, outcome_same,
-                                outcome_hash);
+    uint32_t *slot =
+        table_slot(x, &x->outcome_table, hash(&key, sizeof key), &key, outcome_same, outcome_hash);
     if (*slot != 0) {
         return &x->outcomes[*slot - 1];
     }
@@ -811,7 +817,8 @@ static const struct outcome *outcome_of(struct explorer *x, uint32_t node, enum 
     return &x->outcomes[*slot - 1];
 }
 
-/* ---- what must hold over all members ---------------------------------------------------------- */
+/* ---- what must hold over all members ----------------------------------------------------------
+ */
 
 static const struct facts *facts_at(const struct explorer *x, const struct state *s, unsigned i)
 {
@@ -871,9 +878,8 @@ static void check_leader(struct explorer *x, struct state *s, unsigned member)
         uint64_t match = f->match[i + 1];
         CHECK(x,
               match == 0 || p->disk_term > f->term ||
-                  (match <= p->disk_last &&
-                   (p->disk_ident[match] == 0 || f->ident[match] == 0 ||
-                    p->disk_ident[match] == f->ident[match])),
+                  (match <= p->disk_last && (p->disk_ident[match] == 0 || f->ident[match] == 0 ||
+                                             p->disk_ident[match] == f->ident[match])),
               "match is beyond the follower's durable log");
     }
     CHECK(x, f->conf_uncommitted <= 1, "two changes of configuration in flight");
@@ -896,7 +902,8 @@ static void check_matching(struct explorer *x, const struct state *s, unsigned m
     }
 }
 
-/* ---- states ----------------------------------------------------------------------------------- */
+/* ---- states -----------------------------------------------------------------------------------
+ */
 
 static bool state_same(const struct explorer *x, uint32_t index, const void *key)
 {
@@ -1112,8 +1119,8 @@ struct explore_result explore(const struct explore_options *options)
     uint64_t turn = 0;
     nb_random_init(&x.random, 1);
     while (first < x.state_count && x.state_count < options->state_max) {
-        /* A third goes breadth first, which in the end is complete; a third follows the newest state,
-         * which is deep; a third goes anywhere. */
+        /* A third goes breadth first, which in the end is complete; a third follows the newest
+         * state, which is deep; a third goes anywhere. */
         size_t at = first;
         if (++turn % 3 == 1) {
             at = x.state_count - 1;

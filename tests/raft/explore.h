@@ -1,11 +1,12 @@
 /*
  * tests/raft/explore: every order of events of a small group.
  *
- * A state is the tuple of the members' states (core, disk, writes under way, messages held back) and
- * the set of messages on the wire. Any message may come next, or never, or twice; any member may time
- * out, crash, or have its oldest write end. States of members and messages are interned, and what an
- * event does to a member is remembered, so the real core runs once for each pair that is different
- * and the rest is arithmetic on small numbers: that is how millions of states fit into seconds.
+ * A state is the tuple of the members' states (core, disk, writes under way, messages held back)
+ * and the set of messages on the wire. Any message may come next, or never, or twice; any member
+ * may time out, crash, or have its oldest write end. States of members and messages are interned,
+ * and what an event does to a member is remembered, so the real core runs once for each pair that
+ * is different and the rest is arithmetic on small numbers: that is how millions of states fit into
+ * seconds.
  *
  * The clock is left out of a member's state: a timeout may strike at any time.
  */

@@ -32,7 +32,7 @@ static void two_members(void **state)
                                      .crash_max = 2,
                                      .duplicate_max = 1,
                                      .read_max = 1,
-                                     .state_max = 1200000});
+                                     .state_max = 2000000});
 }
 
 static void three_members(void **state)
@@ -45,7 +45,7 @@ static void three_members(void **state)
                                      .wire_max = 5,
                                      .crash_max = 1,
                                      .duplicate_max = 1,
-                                     .state_max = 1500000});
+                                     .state_max = 2500000});
 }
 
 static void three_members_with_pre_vote(void **state)
@@ -72,7 +72,7 @@ static void changes_of_members(void **state)
                                      .index_max = 5,
                                      .wire_max = 3,
                                      .conf_max = 2,
-                                     .state_max = 1000000});
+                                     .state_max = 1500000});
 }
 
 static void snapshots(void **state)

@@ -49,7 +49,7 @@ struct member {
     /* what is in memory */
     uint64_t chain[GROUP_INDEX_MAX], term_of[GROUP_INDEX_MAX]; /* of the log, as handed out */
     uint64_t last, applied, committed_seen;
-    enum raft_role role_seen;
+    uint64_t match_seen[GROUP_MEMBER_MAX + 1], match_term; /* as leader of that term */
     struct write *writes;
     size_t write_count, write_capacity;
     struct held *held;
@@ -261,12 +261,19 @@ static void check_leader(struct group *g, struct member *m, const struct raft_st
                   m->chain[g->committed_last] == g->committed[g->committed_last],
               "leader completeness: a new leader lacks a committed entry");
     }
+    if (m->match_term != s->term) {
+        m->match_term = s->term;
+        memset(m->match_seen, 0, sizeof m->match_seen);
+    }
     for (uint64_t id = 1; id <= GROUP_MEMBER_MAX; id++) {
         struct raft_progress p;
         const struct member *peer = &g->members[id];
         if (!peer->exists || !raft_progress_of(m->core, id, &p)) {
+            m->match_seen[id] = 0;
             continue;
         }
+        CHECK(g, p.match_index >= m->match_seen[id], "match decreases within a term");
+        m->match_seen[id] = p.match_index;
         CHECK(g, id == m->id || p.match_index < p.next_index, "match < next");
         CHECK(g, peer->hard.term > s->term || on_disk(peer, p.match_index, m->chain[p.match_index]),
               "match is beyond the follower's durable log");
@@ -280,7 +287,6 @@ static void check_member(struct group *g, struct member *m)
     if (s.role == RAFT_LEADER) {
         check_leader(g, m, &s);
     }
-    m->role_seen = s.role;
     check_commit(g, m, &s);
     if (nb_random_chance(&g->random, 1, 16)) {
         raft_check_log(m->core);
@@ -614,7 +620,7 @@ static void crash(struct group *g, struct member *m)
     }
     m->write_count = m->held_count = 0;
     m->install_waits = false;
-    m->role_seen = RAFT_FOLLOWER;
+    m->match_term = 0;
     g->report->crashes++;
 }
 
@@ -761,8 +767,13 @@ static void change_conf(struct group *g)
 
 static void repartition(struct group *g)
 {
+    if (!nb_random_chance(&g->random, 1, 3)) {
+        return; /* long enough for those who are cut off to do something about it */
+    }
     memset(g->cut, 0, sizeof g->cut);
     uint64_t kind = nb_random_below(&g->random, 8);
+    const struct member *leader = any_leader(g);
+    uint64_t alone = leader == NULL ? 1 : leader->id;
     trace(g, "partition kind %" PRIu64, kind);
     for (uint64_t a = 1; a <= GROUP_MEMBER_MAX; a++) {
         for (uint64_t b = 1; b <= GROUP_MEMBER_MAX; b++) {
@@ -775,6 +786,10 @@ static void repartition(struct group *g)
                 break;
             case 2: /* a ring */
                 g->cut[a][b] = a + 1 != b && b + 1 != a;
+                break;
+            case 3: /* the leader alone */
+            case 4:
+                g->cut[a][b] = (a == alone) != (b == alone);
                 break;
             default: /* whole */
                 break;

@@ -1,0 +1,15 @@
+# Fails when an object of the raft room needs a symbol outside the short list: the core has no way to
+# a clock, a file, a thread or the kernel's randomness. Run with -DNM=... -DLIBRARY=...
+execute_process(COMMAND ${NM} -u ${LIBRARY} OUTPUT_VARIABLE lines RESULT_VARIABLE result)
+if(NOT result EQUAL 0)
+    message(FATAL_ERROR "nm failed")
+endif()
+string(REPLACE "\n" ";" lines "${lines}")
+foreach(line ${lines})
+    if(line MATCHES "^ +U +([^ ]+)$")
+        set(symbol ${CMAKE_MATCH_1})
+        if(NOT symbol MATCHES "^(memcpy|memmove|memset|memcmp|nb_.*|raft_.*|__popcountdi2|_GLOBAL_OFFSET_TABLE_|__stack_chk_fail|__(asan|ubsan|tsan|sanitizer|sancov|msan|start|stop)_.*)$")
+            message(SEND_ERROR "raft/ uses ${symbol}")
+        endif()
+    endif()
+endforeach()
