@@ -295,7 +295,7 @@ static void C02_removal_goes_on_after_a_crash_and_brings_nothing_back(void **sta
 {
     struct fixture *f = *state;
     for (int i = 0; i < 50; i++) {
-        char key[8];
+        char key[16];
         (void)snprintf(key, sizeof key, "k%02d", i);
         put(f, key, "1");
         put(f, key, "2");
