@@ -40,8 +40,8 @@ static void C5_an_idle_connection_costs_its_session_and_little_more(void **state
     struct rpc_client *client = rpc_client_create(&config, 0);
     struct outcome never = {0};
     struct rpc_client_request r = {.path = "/t.S/Echo", .events = &outcome_events, .user = &never};
-    uint8_t *large = nb_alloc_zero(1, 50000);
-    (void)!rpc_client_unary(client, &r, nb_bytes_of(large, 50000));
+    uint8_t *large = nb_alloc_zero(1, 300);
+    (void)!rpc_client_unary(client, &r, nb_bytes_of(large, 300));
     struct nb_buf up = {0}, down = {0};
     (void)rpc_client_output(client, &up, SIZE_MAX);
     nb_buf_reserve(&down, 1 << 20);
