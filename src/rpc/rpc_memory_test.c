@@ -15,13 +15,15 @@ static size_t in_use(void)
 /* Resident bytes of the process. */
 static size_t resident(void)
 {
-    unsigned long pages = 0;
+    char line[100] = "";
     FILE *f = fopen("/proc/self/statm", "r");
     if (f != NULL) {
-        (void)!fscanf(f, "%*u %lu", &pages);
+        (void)!fgets(line, sizeof line, f); /* the size, then what is resident, in pages */
         (void)fclose(f);
     }
-    return pages * 4096;
+    char *second = line;
+    (void)strtoul(line, &second, 10);
+    return strtoul(second, NULL, 10) * 4096;
 }
 
 static void C5_an_idle_connection_costs_its_session_and_little_more(void **state)
