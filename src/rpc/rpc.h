@@ -236,7 +236,7 @@ struct rpc_client_config {
     uint64_t keepalive_interval_ns;   /* a ping after such a time without input; 0: none */
     uint64_t keepalive_timeout_ns;    /* 0: 20 s */
     bool keepalive_without_calls;
-    /* As of the server. */
+    /* As of the server; comes first from within rpc_client_create. */
     void (*on_output)(struct rpc_client *client, void *user);
     /* The server has said GOAWAY: no new calls; may be NULL. */
     void (*on_goaway)(struct rpc_client *client, void *user);
