@@ -132,10 +132,17 @@ static void K17_another_cluster_is_refused(void **state)
     struct world w;
     world_init(&w);
     struct node *a = node_prepare(&w, 0), *b = node_add(&w, 1);
+    int log_fd = memfd_create("log", MFD_CLOEXEC);
+    struct nb_logger logger = {.fd = log_fd, .level_min = NB_LOG_DEBUG};
+    a->config.logger = &logger;
     a->config.cluster_id = 0xbad;
     node_start(a);
     node_dial(a, b);
     expect_refusal(&w, a, b, PEER_REFUSAL_CLUSTER);
+    char text[4096] = "";
+    assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
+    assert_non_null(strstr(text, "\"error\":\"cluster ID mismatch\"")); /* tools wait for it */
+    (void)close(log_fd);
     world_deinit(&w);
 }
 
@@ -144,9 +151,17 @@ static void M09_an_address_that_another_member_has_now_is_refused(void **state)
     (void)state;
     struct world w;
     world_init(&w);
-    struct node *a = node_add(&w, 0), *c = node_add(&w, 2);
+    struct node *a = node_add(&w, 0), *c = node_prepare(&w, 2);
+    int log_fd = memfd_create("log", MFD_CLOEXEC);
+    struct nb_logger logger = {.fd = log_fd, .level_min = NB_LOG_DEBUG};
+    c->config.logger = &logger;
+    node_start(c);
     node_set_port(a, 2, "127.0.0.1", c->port); /* member 2 lived there */
     RUN_UNTIL(&w, a->refused != 0);
+    char text[4096] = "";
+    assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
+    assert_non_null(strstr(text, "ignored streaming request; ID mismatch")); /* tools wait for it */
+    (void)close(log_fd);
     assert_int_equal(a->refusal, PEER_REFUSAL_TO);
     assert_int_equal(a->up, 0);
     world_deinit(&w);
@@ -471,7 +486,7 @@ static void attempts_grow_rarer_and_are_logged_once(void **state)
         assert_true(l->backoff_ns >= before && l->backoff_ns <= a->config.backoff_max_ns);
         before = l->backoff_ns;
     }
-    assert_int_equal(attempts, 5); /* 2, 4, 8, 16, 20 ms, each at least half of it */
+    assert_int_equal(attempts, 6); /* after waits of up to 2, 4, 8, 16 and 20 ms */
     RUN_UNTIL(&w, node_status(a, 2).connect_count > attempts + 2);
     char text[4096] = "";
     assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
@@ -669,6 +684,40 @@ static void M09_a_message_in_another_name_ends_the_connection(void **state)
         nb_buf_deinit(&bytes);
         stranger_deinit(&s);
     }
+    world_deinit(&w);
+}
+
+static void a_new_connection_of_a_member_takes_the_place_of_the_old(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    struct node *a = node_add(&w, 0);
+    struct peer_hello h = stranger_hello(a, PEER_CHANNEL_CONTROL);
+    struct nb_buf bytes = {0};
+    put_hello(&bytes, PEER_FRAME_HELLO, &h);
+    struct stranger old = {0}, new = {0}, log = {0};
+    stranger_dial(&w, &old, a->port);
+    stranger_say(&old, &bytes);
+    RUN_UNTIL(&w, stranger_heard(&old) == PEER_FRAME_WELCOME);
+    stranger_dial(&w, &new, a->port);
+    stranger_say(&new, &bytes);
+    RUN_UNTIL(&w, old.closed && stranger_heard(&new) == PEER_FRAME_WELCOME);
+    h.channel = PEER_CHANNEL_LOG; /* another channel is no rival */
+    nb_buf_clear(&bytes);
+    put_hello(&bytes, PEER_FRAME_HELLO, &h);
+    stranger_dial(&w, &log, a->port);
+    stranger_say(&log, &bytes);
+    RUN_UNTIL(&w, stranger_heard(&log) == PEER_FRAME_WELCOME);
+    world_turn(&w);
+    assert_false(new.closed);
+    for (int i = 0; i < PEER_DOWN_REASON_COUNT; i++) {
+        assert_int_equal(a->down[i], 0); /* it did not go down */
+    }
+    nb_buf_deinit(&bytes);
+    stranger_deinit(&old);
+    stranger_deinit(&new);
+    stranger_deinit(&log);
     world_deinit(&w);
 }
 
@@ -891,6 +940,7 @@ int main(void)
         cmocka_unit_test(N15_what_is_not_nabata_is_told_so_and_closed),
         cmocka_unit_test(N15_a_hello_in_any_two_pieces_is_understood),
         cmocka_unit_test(M09_a_message_in_another_name_ends_the_connection),
+        cmocka_unit_test(a_new_connection_of_a_member_takes_the_place_of_the_old),
         cmocka_unit_test(N15_silent_connections_are_bounded_in_number_and_time),
         cmocka_unit_test(N15_a_member_that_went_silent_is_given_up),
         cmocka_unit_test(a_call_is_answered_once),
