@@ -86,6 +86,9 @@ struct rpc_call {
     uint8_t post : 1;
     uint8_t typed : 1; /* has a content type */
     uint8_t timeout_bad : 1;
+    uint8_t malformed : 1;    /* its headers break the rules of HTTP/2: the stream is reset */
+    uint8_t regular_seen : 1; /* while headers come: one that is no pseudo-header */
+    uint8_t pseudo_seen : 4;  /* a bit for :method, :scheme, :authority, :path */
     uint8_t encoded : 1; /* grpc-encoding is there, and not identity; its name is in meta */
 };
 

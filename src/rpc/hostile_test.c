@@ -478,6 +478,44 @@ static void N09_what_is_not_grpc_is_told_so_and_reaches_no_handler(void **state)
     }
 }
 
+/* Headers of one request as name, value pairs up to a NULL; says whether the stream was reset. */
+static bool is_reset(const char *const *fields)
+{
+    struct peer p;
+    begin(&p, NULL);
+    struct nb_buf b = {0};
+    for (; fields[0] != NULL; fields += 2) {
+        field(&b, fields[0], fields[1]);
+    }
+    frame(&p, HEADERS, END_HEADERS, 1, b.data, b.len);
+    nb_buf_deinit(&b);
+    assert_int_equal(say(&p), NB_OK);
+    bool reset = p.resets != 0;
+    assert_int_equal(p.pair.opened, reset ? 0 : 1);
+    end(&p);
+    return reset;
+}
+
+#define GOOD ":method", "POST", ":scheme", "http", ":path", "/t.S/Chat"
+#define TYPE "content-type", "application/grpc"
+
+static void N09_malformed_headers_reset_the_stream(void **state)
+{
+    (void)state;
+    assert_false(is_reset((const char *const[]){GOOD, ":authority", "a", TYPE, NULL}));
+    /* The Go client of etcd 3.4 sends its endpoint, scheme and all. */
+    assert_false(
+        is_reset((const char *const[]){GOOD, ":authority", "http://127.0.0.1:2379", TYPE, NULL}));
+    assert_false(is_reset((const char *const[]){GOOD, TYPE, NULL}));
+    assert_true(is_reset((const char *const[]){GOOD, ":path", "/t.S/Chat", TYPE, NULL}));
+    assert_true(is_reset((const char *const[]){GOOD, ":status", "200", TYPE, NULL}));
+    assert_true(is_reset((const char *const[]){GOOD, TYPE, ":authority", "a", NULL}));
+    assert_true(is_reset((const char *const[]){GOOD, TYPE, "Upper", "x", NULL}));
+    assert_true(is_reset((const char *const[]){GOOD, TYPE, "a b", "x", NULL}));
+    assert_true(is_reset((const char *const[]){GOOD, TYPE, "connection", "close", NULL}));
+    assert_true(is_reset((const char *const[]){":method", "POST", ":scheme", "http", TYPE, NULL}));
+}
+
 static void N11_pings_come_at_most_every_five_seconds(void **state)
 {
     (void)state;
@@ -539,6 +577,7 @@ int main(void)
         cmocka_unit_test(N10_unfinished_messages_of_a_connection_are_bounded),
         cmocka_unit_test(N10_broken_framing_is_answered_and_no_handler_sees_it),
         cmocka_unit_test(N09_what_is_not_grpc_is_told_so_and_reaches_no_handler),
+        cmocka_unit_test(N09_malformed_headers_reset_the_stream),
         cmocka_unit_test(N11_pings_come_at_most_every_five_seconds),
         cmocka_unit_test(N11_pings_without_a_stream_are_not_permitted),
     };
