@@ -140,30 +140,37 @@ static struct mvcc_record *record_create(struct mvcc_index *x, struct nb_bytes k
     return r;
 }
 
+void mvcc_index_renew(struct mvcc_index *x, struct mvcc_record *r, int64_t main, uint32_t sub,
+                      bool leased)
+{
+    push_newest(x, r);
+    set_newest(r, main, sub);
+    if (r->dead) {
+        r->dead = 0;
+        r->create = main;
+        mvcc_tree_set_live(&x->tree, r, true);
+    }
+    r->version++;
+    r->leased = leased;
+}
+
 struct mvcc_record *mvcc_index_put(struct mvcc_index *x, struct nb_bytes key, int64_t main,
                                    uint32_t sub, bool leased)
 {
     uint64_t hash = mvcc_table_hash(&x->table, key);
     struct mvcc_record *r = mvcc_table_find(&x->table, hash, key);
-    if (r == NULL) {
-        r = record_create(x, key);
-        r->mod = main;
-        r->mod_sub = sub;
-        r->create = main;
-        r->version = 1;
-        mvcc_table_insert(&x->table, hash, r);
-        mvcc_tree_insert(&x->tree, r);
-    } else {
-        push_newest(x, r);
-        set_newest(r, main, sub);
-        if (r->dead) {
-            r->dead = 0;
-            r->create = main;
-            mvcc_tree_set_live(&x->tree, r, true);
-        }
-        r->version++;
+    if (r != NULL) {
+        mvcc_index_renew(x, r, main, sub, leased);
+        return r;
     }
+    r = record_create(x, key);
+    r->mod = main;
+    r->mod_sub = sub;
+    r->create = main;
+    r->version = 1;
     r->leased = leased;
+    mvcc_table_insert(&x->table, hash, r);
+    mvcc_tree_insert(&x->tree, r);
     return r;
 }
 

@@ -198,7 +198,9 @@ NB_MUST_USE enum nb_status mvcc_hash_all(struct mvcc *m, uint32_t *out_sum);
 
 /*
  * Batches. The owner of the backend calls `seal` right before each backend_commit, and `reaped`
- * right after each backend_reap with what that returned.
+ * right after each backend_reap with what that returned (after backend_wait: with how many more
+ * backend_committed says), before anything else is asked of the store. After backend_replace the
+ * store is destroyed and created anew.
  */
 void mvcc_batch_seal(struct mvcc *m);
 void mvcc_batch_reaped(struct mvcc *m, size_t batch_count);
