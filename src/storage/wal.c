@@ -82,6 +82,7 @@ struct wal {
     uint64_t released; /* index */
     enum spare_state spare;
     uint64_t spare_size;
+    bool full;        /* the disk had no room for a spare; asked again on the next tick */
     char *spare_path; /* owned */
     unsigned jobs;    /* outstanding */
 };
@@ -303,8 +304,9 @@ static void on_spare_prepared(struct disk_request *request, enum nb_status statu
     struct wal *w = j->wal;
     w->spare = status == NB_OK ? SPARE_READY : SPARE_NONE;
     w->spare_size = request->len;
+    w->full = status == NB_NO_SPACE_DISK;
     job_finish(j);
-    /* A full disk is not the end: it is tried again when the next batch wants room. [W13] */
+    /* A full disk is not the end: wal_mark_durable and a release try again. [W13] */
     if (status != NB_OK && status != NB_NO_SPACE_DISK) {
         fail(w, status);
         tell(w);
@@ -373,7 +375,7 @@ static bool make_room(struct wal *w, uint64_t len)
     if (w->spare == SPARE_READY && w->spare_size >= need) {
         return roll(w);
     }
-    if (w->spare != SPARE_PREPARING) {
+    if (w->spare != SPARE_PREPARING && !w->full) {
         spare_prepare(w, size); /* one that is too small is written over */
     }
     return false;
@@ -487,7 +489,7 @@ void wal_flush(struct wal *w)
         }
         b->next = NULL;
         submit(w, b);
-        if (w->spare == SPARE_NONE && w->offset > current(w)->size / 4) {
+        if (w->spare == SPARE_NONE && !w->full && w->offset > current(w)->size / 4) {
             spare_prepare(w, w->options.segment_size);
         }
     }
@@ -500,7 +502,8 @@ void wal_mark_durable(struct wal *w)
         struct batch *b = collecting(w);
         b->after = w->state;
     }
-    wal_flush(w); /* also tries again what found the disk full */
+    w->full = false; /* asks again */
+    wal_flush(w);
 }
 
 /* --- releasing ------------------------------------------------------------------------------ */
@@ -519,6 +522,7 @@ static void on_segment_gone(struct disk_request *request, enum nb_status status)
     }
     segment_free(j->segment);
     job_finish(j);
+    w->full = false;
     if (status != NB_OK) {
         fail(w, status);
     }
@@ -828,6 +832,11 @@ uint64_t wal_durable(const struct wal *w)
 enum nb_status wal_status(const struct wal *w)
 {
     return w->status;
+}
+
+bool wal_is_full(const struct wal *w)
+{
+    return w->full;
 }
 
 size_t wal_pending_bytes(const struct wal *w)

@@ -73,8 +73,8 @@ struct wal_options {
     uint64_t index_expected;    /* the log must reach this index, else NB_CORRUPT; 0: no demand */
 };
 
-/* What a log held. Entries have consecutive indexes, the first is mark.index+1 or less... or, when
- * segments before were released, whatever is the lowest that is left. */
+/* What a log held. Entries have consecutive indexes. The first is mark.index+1, or, when segments
+ * were released since, the lowest that is left. */
 struct wal_recovered {
     struct wal_hard_state hard_state;
     struct wal_mark mark;
@@ -131,6 +131,9 @@ uint64_t wal_durable(const struct wal *wal);
 NB_MUST_USE enum nb_status wal_status(const struct wal *wal);
 /* Bytes appended that are not durable yet. The caller stops proposing beyond a bound of its own. */
 size_t wal_pending_bytes(const struct wal *wal);
+/* The disk had no room for the next segment when it was last asked: batches wait, nothing is lost.
+ * wal_mark_durable, called on a slow tick, and wal_release ask again.  [W13] */
+bool wal_is_full(const struct wal *wal);
 /* Bytes and number of the segment files, without spares. */
 uint64_t wal_size(const struct wal *wal, size_t *out_segment_count);
 uint64_t wal_next_index(const struct wal *wal);
