@@ -464,6 +464,20 @@ static inline void stranger_say(struct stranger *s, const struct nb_buf *bytes)
     }
 }
 
+/* How many frames of `type` came. */
+static inline unsigned stranger_count(const struct stranger *s, enum peer_frame_type type)
+{
+    struct peer_frame_reader r = {.payload_size_max = PEER_HELLO_SIZE_MAX};
+    struct nb_bytes input = nb_buf_bytes(&s->got);
+    struct peer_frame f;
+    unsigned count = 0;
+    while (peer_frame_next(&r, &input, &f) == NB_OK) {
+        count += f.type == type;
+    }
+    peer_frame_reader_deinit(&r);
+    return count;
+}
+
 /* The type of the first frame that came; 0 when none is whole yet. */
 static inline unsigned stranger_heard(const struct stranger *s)
 {

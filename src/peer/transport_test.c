@@ -167,6 +167,48 @@ static void M09_an_address_that_another_member_has_now_is_refused(void **state)
     world_deinit(&w);
 }
 
+static void M09_an_answer_in_another_name_is_refused(void **state)
+{
+    (void)state;
+    for (int what = 0; what < 2; what++) {
+        struct world w;
+        world_init(&w);
+        struct node *a = node_add(&w, 0);
+        struct stranger s = {0};
+        struct peer_hello h = stranger_hello(a, PEER_CHANNEL_CONTROL);
+        h.from = what == 0 ? 3 : 2;
+        h.cluster_id = what == 0 ? CLUSTER : 0xbad;
+        put_hello(&s.answer, PEER_FRAME_WELCOME, &h);
+        node_set_port(a, 2, "127.0.0.1", stranger_listen(&w, &s));
+        RUN_UNTIL(&w, a->refused == 1 || a->up == 1);
+        assert_int_equal(a->up, 0);
+        assert_int_equal(a->refusal, what == 0 ? PEER_REFUSAL_TO : PEER_REFUSAL_CLUSTER);
+        stranger_deinit(&s);
+        world_deinit(&w);
+    }
+}
+
+static void K17_a_hello_of_another_cluster_is_answered_with_a_refusal(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    struct node *a = node_add(&w, 0);
+    struct stranger s = {0};
+    struct peer_hello h = stranger_hello(a, PEER_CHANNEL_CONTROL);
+    h.cluster_id = 0xbad;
+    struct nb_buf bytes = {0};
+    put_hello(&bytes, PEER_FRAME_HELLO, &h);
+    stranger_dial(&w, &s, a->port);
+    stranger_say(&s, &bytes);
+    RUN_UNTIL(&w, stranger_heard(&s) != 0);
+    assert_int_equal(stranger_heard(&s), PEER_FRAME_REFUSE);
+    RUN_UNTIL(&w, s.closed);
+    nb_buf_deinit(&bytes);
+    stranger_deinit(&s);
+    world_deinit(&w);
+}
+
 static void the_server_decides_who_is_a_member(void **state)
 {
     (void)state;
@@ -550,6 +592,7 @@ static void Z03_a_full_queue_drops_messages_and_says_so(void **state)
     assert_int_equal(node_status(a, 2).sent_failures, 3);
     struct raft_msg heartbeat = read_msg(1, 2, 1);
     assert_true(peer_send(a->t, &heartbeat)); /* the other channel is free [E11] */
+    RUN_UNTIL(&w, stranger_count(&control, PEER_FRAME_MESSAGE) == 1);
     nb_payload_release(payload);
     stranger_deinit(&control);
     stranger_deinit(&log);
@@ -921,6 +964,8 @@ int main(void)
         cmocka_unit_test(a_member_without_a_cluster_dials_nobody_until_it_has_one),
         cmocka_unit_test(K17_another_cluster_is_refused),
         cmocka_unit_test(M09_an_address_that_another_member_has_now_is_refused),
+        cmocka_unit_test(M09_an_answer_in_another_name_is_refused),
+        cmocka_unit_test(K17_a_hello_of_another_cluster_is_answered_with_a_refusal),
         cmocka_unit_test(the_server_decides_who_is_a_member),
         cmocka_unit_test(without_a_word_of_the_server_only_members_that_were_set_are_accepted),
         cmocka_unit_test(K05_a_second_process_with_one_identity_is_refused_while_the_first_lives),
