@@ -10,13 +10,15 @@ enum { KEEP_BYTES_MAX = 2048, FREE_CALLS_MAX = 4096, COMPACT_BYTES = 64 << 10 };
 static uint8_t name_http_status[] = ":status", value_200[] = "200";
 static uint8_t name_type[] = "content-type", value_type[] = "application/grpc";
 static uint8_t name_status[] = "grpc-status", name_message[] = "grpc-message";
-static uint8_t status_texts[RPC_STATUS_COUNT][3] = {"0", "1",  "2",  "3",  "4",  "5",  "6",  "7", "8",
-                                                    "9", "10", "11", "12", "13", "14", "15", "16"};
+static uint8_t status_texts[RPC_STATUS_COUNT][3] = {
+    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"};
 
 enum { NV_FLAGS = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE };
 
 #define NV(name, value)                                                                            \
-    {(name), (value), sizeof(name) - 1, sizeof(value) - 1, (uint8_t)NV_FLAGS}
+    {                                                                                              \
+        (name), (value), sizeof(name) - 1, sizeof(value) - 1, (uint8_t)NV_FLAGS                    \
+    }
 
 static const nghttp2_nv response_head[] = {NV(name_http_status, value_200),
                                            NV(name_type, value_type)};
@@ -170,6 +172,15 @@ static void respond_with_trailers_only(struct rpc_call *call)
     rpc_conn_dirty(call->conn);
 }
 
+static void count_start(struct rpc_call *call)
+{
+    const struct rpc_server_config *config = &call->conn->server->config;
+    if (!call->started && config->on_call_start != NULL) {
+        config->on_call_start(config->user, call->method);
+    }
+    call->started = true;
+}
+
 static void end_call(struct rpc_call *call, enum rpc_status status, const char *message)
 {
     struct rpc_conn *c = call->conn;
@@ -181,6 +192,7 @@ static void end_call(struct rpc_call *call, enum rpc_status status, const char *
         rpc_percent_encode(nb_bytes_str(message), &call->note);
     }
     c->call_count--;
+    count_start(call); /* refused with its headers: both at once */
     if (config->on_call_end != NULL) {
         config->on_call_end(config->user, call->method, call->status);
     }
@@ -262,7 +274,7 @@ void rpc_call_cancel(struct rpc_call *call, enum rpc_cancel why)
     }
     const struct rpc_server_config *config = &call->conn->server->config;
     call->conn->call_count--;
-    if (call->open && config->on_call_end != NULL) {
+    if (call->started && config->on_call_end != NULL) {
         config->on_call_end(config->user, call->method, RPC_CANCELED);
     }
 }
@@ -270,15 +282,12 @@ void rpc_call_cancel(struct rpc_call *call, enum rpc_cancel why)
 void rpc_call_refuse(struct rpc_call *call, unsigned http_status, enum rpc_status status,
                      const char *message)
 {
-    const struct rpc_server_config *config = &call->conn->server->config;
     nb_assert(!call->finished && !call->over);
     if (call->dispatched) {
         call->over = true;
         if (call->method->on_cancel != NULL) {
             call->method->on_cancel(call, RPC_CANCEL_RESET);
         }
-    } else if (call->method == NULL && config->on_call_start != NULL) {
-        config->on_call_start(config->user, NULL);
     }
     call->http_status = (uint16_t)http_status;
     end_call(call, status, message);
@@ -286,10 +295,7 @@ void rpc_call_refuse(struct rpc_call *call, unsigned http_status, enum rpc_statu
 
 void rpc_call_opened(struct rpc_call *call)
 {
-    const struct rpc_server_config *config = &call->conn->server->config;
-    if (config->on_call_start != NULL) {
-        config->on_call_start(config->user, call->method);
-    }
+    count_start(call);
     if (call->method->kind == RPC_BIDI) {
         call->dispatched = true;
         if (call->method->on_open != NULL) {

@@ -31,7 +31,7 @@ struct rpc_client_call {
     void *user;
     uint64_t deadline_ns;
     struct rpc_reader reader;
-    struct nb_buf out; /* owned; out_at bytes of it are sent */
+    struct nb_buf out;  /* owned; out_at bytes of it are sent */
     struct nb_buf note; /* owned; grpc-message as it came */
     size_t out_at;
     int32_t stream_id;
@@ -233,7 +233,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
         return 0;
     }
     nghttp2_vec n = nghttp2_rcbuf_get_buf(name), v = nghttp2_rcbuf_get_buf(value);
-    struct nb_bytes name_bytes = nb_bytes_of(n.base, n.len), value_bytes = nb_bytes_of(v.base, v.len);
+    struct nb_bytes name_bytes = nb_bytes_of(n.base, n.len),
+                    value_bytes = nb_bytes_of(v.base, v.len);
     uint64_t number;
     if (RPC_IS(name_bytes, ":status")) {
         call->http_status =
@@ -268,9 +269,9 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
             }
             break;
         case RPC_READ_TOO_LARGE:
-            (void)snprintf(text, sizeof text, "grpc: received message larger than max (%lu vs. %lu)",
-                           (unsigned long)call->reader.need,
-                           (unsigned long)c->config.message_bytes_max);
+            (void)snprintf(
+                text, sizeof text, "grpc: received message larger than max (%lu vs. %lu)",
+                (unsigned long)call->reader.need, (unsigned long)c->config.message_bytes_max);
             fail(call, RPC_RESOURCE_EXHAUSTED, text);
             break;
         case RPC_READ_COMPRESSED:
@@ -309,8 +310,8 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     return 0;
 }
 
-static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t len,
-                     nghttp2_data_source *source, void *user)
+static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
+                     size_t len, nghttp2_data_source *source, void *user)
 {
     (void)session;
     (void)frame;
@@ -491,8 +492,8 @@ bool rpc_client_output(struct rpc_client *c, struct nb_buf *out, size_t bytes_ma
     }
     c->sending = false;
     c->out = NULL;
-    c->drained = !more && !c->dirty;
-    c->dirty = c->dirty || more;
+    c->drained = !more;
+    c->dirty = more;
     return more;
 }
 
@@ -579,8 +580,8 @@ struct rpc_client_call *rpc_client_start(struct rpc_client *c,
     nva[count++] = TEXT(n_agent, c->config.user_agent, NV_FLAGS);
     if (request->timeout_ns != 0) {
         size_t len = rpc_timeout_format(request->timeout_ns, timeout);
-        nva[count++] = pair(n_timeout, sizeof n_timeout - 1, timeout, len,
-                            NGHTTP2_NV_FLAG_NO_COPY_NAME);
+        nva[count++] =
+            pair(n_timeout, sizeof n_timeout - 1, timeout, len, NGHTTP2_NV_FLAG_NO_COPY_NAME);
     }
     for (size_t i = 0; i < request->metadata_count; i++) {
         const struct rpc_metadata *m = &request->metadata[i];

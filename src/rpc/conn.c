@@ -45,7 +45,8 @@ void rpc_conn_doom(struct rpc_conn *c)
     rpc_conn_dirty(c);
 }
 
-/* Gathers first bytes until they differ from HTTP/2's preface, or are all of it. Then hands them on. */
+/* Gathers first bytes until they differ from HTTP/2's preface, or are all of it. Then hands them
+ * on. */
 static enum nb_status sniff(struct rpc_conn *c, struct nb_bytes *bytes)
 {
     size_t len = sizeof c->sniff - c->sniff_len;
@@ -92,8 +93,8 @@ bool rpc_conn_output(struct rpc_conn *c, struct nb_buf *out, size_t bytes_max)
     } else if (c->phase == RPC_PHASE_HTTP1) {
         more = rpc_http1_output(c->http1, out, bytes_max);
     }
-    c->drained = !more && !c->dirty;
-    c->dirty = c->dirty || more; /* the owner knows that it has to come again */
+    c->drained = !more; /* with what was said meanwhile */
+    c->dirty = more;    /* the owner knows that it has to come again */
     return more;
 }
 

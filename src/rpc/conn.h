@@ -40,7 +40,7 @@ struct rpc_method_slot {
 
 struct rpc_server {
     struct rpc_server_config config;
-    struct rpc_limits limits; /* defaults filled in */
+    struct rpc_limits limits;      /* defaults filled in */
     struct rpc_method_slot *slots; /* open addressing; a power of two, at most half full */
     size_t slot_count;
     nghttp2_session_callbacks *callbacks;
@@ -65,9 +65,10 @@ struct rpc_call {
     size_t out_at;
     uint32_t header_bytes;
     int32_t stream_id;
-    uint16_t http_status; /* of a refusal; else 200 */
-    uint8_t status;       /* enum rpc_status */
-    uint8_t open : 1;     /* its headers are complete */
+    uint16_t http_status;    /* of a refusal; else 200 */
+    uint8_t status;          /* enum rpc_status */
+    uint8_t started : 1; /* on_call_start was called */
+    uint8_t open : 1;        /* its headers are complete */
     uint8_t dispatched : 1;  /* a handler has been called */
     uint8_t held : 1;        /* the unary message waits for the half-close */
     uint8_t half_closed : 1; /* by the client */
@@ -78,9 +79,9 @@ struct rpc_call {
     uint8_t deferred : 1;    /* nghttp2 waits for rpc_call's next bytes */
     uint8_t grpc : 1;        /* content type is gRPC's */
     uint8_t post : 1;
-    uint8_t typed : 1;       /* has a content type */
+    uint8_t typed : 1; /* has a content type */
     uint8_t timeout_bad : 1;
-    uint8_t encoded : 1;     /* grpc-encoding is there, and not identity; its name is in meta */
+    uint8_t encoded : 1; /* grpc-encoding is there, and not identity; its name is in meta */
 };
 
 struct rpc_conn {
@@ -90,13 +91,13 @@ struct rpc_conn {
     uint64_t begin_ns;
     enum rpc_phase phase;
     uint8_t sniff_len;
-    bool feeding;  /* within nghttp2's receiving */
-    bool sending;  /* within nghttp2's sending */
-    bool dirty;    /* on_output was called and the output not yet taken */
-    bool doomed;   /* an error: the last words go out, nothing more is read */
-    bool drained;  /* nothing was left after the last rpc_conn_output */
+    bool feeding; /* within nghttp2's receiving */
+    bool sending; /* within nghttp2's sending */
+    bool dirty;   /* on_output was called and the output not yet taken */
+    bool doomed;  /* an error: the last words go out, nothing more is read */
+    bool drained; /* nothing was left after the last rpc_conn_output */
     bool shutting;
-    bool ping_reset; /* something was sent since the client's last ping */
+    bool ping_reset;   /* something was sent since the client's last ping */
     bool ping_waiting; /* for the answer to ours */
     bool settled;      /* the client's SETTINGS have come */
     uint8_t ping_strikes;
@@ -109,7 +110,7 @@ struct rpc_conn {
     size_t unfinished_bytes, unread_bytes;
     struct rpc_budget noise, resets;
     uint64_t refill_ns;
-    uint64_t input_ns;      /* when something last came */
+    uint64_t input_ns; /* when something last came */
     uint64_t client_ping_ns;
     uint64_t ping_ns;
     struct nb_buf *out; /* where output goes, during rpc_conn_output */
@@ -117,7 +118,8 @@ struct rpc_conn {
 
 /* conn.c */
 void rpc_conn_dirty(struct rpc_conn *c);
-/* The last words are queued; nothing more is read, running calls are canceled with the connection. */
+/* The last words are queued; nothing more is read, running calls are canceled with the connection.
+ */
 void rpc_conn_doom(struct rpc_conn *c);
 
 /* h2.c */

@@ -6,8 +6,8 @@
  *     1       4      length of the message, big-endian
  *     5       ...    the message
  *
- * A message that lies whole in the bytes given is borrowed from them; only one that comes in pieces is
- * gathered in memory of the reader's own.
+ * A message that lies whole in the bytes given is borrowed from them; only one that comes in pieces
+ * is gathered in memory of the reader's own.
  *
  * Invariants:
  *   F1  a length is checked against the maximum before a byte is stored for it             [N10]
@@ -25,8 +25,8 @@ struct rpc_reader {
     struct nb_buf partial; /* owned; a message that comes in pieces, or one that is held */
     uint8_t prefix[RPC_PREFIX_SIZE];
     uint8_t prefix_len;
-    bool taken;        /* `partial` was given out; it is dropped by the next call */
-    uint32_t need;     /* length of the message at hand, when the prefix is complete */
+    bool taken;    /* `partial` was given out; it is dropped by the next call */
+    uint32_t need; /* length of the message at hand, when the prefix is complete */
 };
 
 enum rpc_read {
@@ -37,10 +37,10 @@ enum rpc_read {
     RPC_READ_BAD_FLAG,   /* any other flag: reader->prefix[0] */
 };
 
-/* Takes bytes off the front of `in`. `out_message` is borrowed from `in` or from the reader, until the
- * next call. After a refusal the reader must not be used but for rpc_reader_deinit. */
-NB_MUST_USE enum rpc_read rpc_reader_next(struct rpc_reader *r, struct nb_bytes *in, size_t bytes_max,
-                                          struct nb_bytes *out_message);
+/* Takes bytes off the front of `in`. `out_message` is borrowed from `in` or from the reader, until
+ * the next call. After a refusal the reader must not be used but for rpc_reader_deinit. */
+NB_MUST_USE enum rpc_read rpc_reader_next(struct rpc_reader *r, struct nb_bytes *in,
+                                          size_t bytes_max, struct nb_bytes *out_message);
 /* True in the middle of a message. */
 bool rpc_reader_is_partial(const struct rpc_reader *r);
 /* Bytes of memory that input has caused. */

@@ -1,7 +1,7 @@
 /*
- * HTTP/2 by nghttp2: its callbacks, and the budgets it does not keep itself. Each DATA frame is written
- * straight from the call's output to the connection's (no_copy). nghttp2's own limits in use: queued
- * SETTINGS and PING answers, SETTINGS entries, CONTINUATION frames. [N03, N05]
+ * HTTP/2 by nghttp2: its callbacks, and the budgets it does not keep itself. Each DATA frame is
+ * written straight from the call's output to the connection's (no_copy). nghttp2's own limits in
+ * use: queued SETTINGS and PING answers, SETTINGS entries, CONTINUATION frames. [N03, N05]
  */
 #include "rpc/conn.h"
 #include "rpc/text.h"
@@ -363,8 +363,8 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 }
 
 /* The frame's head, then its bytes out of the call's output. */
-static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head, size_t len,
-                     nghttp2_data_source *source, void *user)
+static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
+                     size_t len, nghttp2_data_source *source, void *user)
 {
     (void)session;
     struct rpc_conn *c = user;

@@ -1,7 +1,7 @@
 /*
- * HTTP/1.1, server side. One request is worked on at a time; what a client pipelines behind it waits
- * unparsed, at most header_bytes_max of it. Strict where leniency lets requests be smuggled: CRLF only,
- * no folded lines, no Content-Length beside Transfer-Encoding. [RFC 9112]
+ * HTTP/1.1, server side. One request is worked on at a time; what a client pipelines behind it
+ * waits unparsed, at most header_bytes_max of it. Strict where leniency lets requests be smuggled:
+ * CRLF only, no folded lines, no Content-Length beside Transfer-Encoding. [RFC 9112]
  *
  * Invariants:
  *   H1  `in` holds less than two header_bytes_max beyond the bytes of the current feed  [N07, Z03]
@@ -596,8 +596,8 @@ enum nb_status rpc_http1_feed(struct rpc_http1 *h, struct nb_bytes bytes)
         return NB_CLOSED;
     }
     nb_buf_append_bytes(&h->in, bytes);
-    h->progress_ns = h->state == HTTP1_HEAD && h->in.len > bytes.len ? h->progress_ns
-                                                                      : h->conn->now_ns;
+    h->progress_ns =
+        h->state == HTTP1_HEAD && h->in.len > bytes.len ? h->progress_ns : h->conn->now_ns;
     return advance(h);
 }
 

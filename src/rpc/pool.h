@@ -1,8 +1,8 @@
 /*
  * rpc/pool: memory for nghttp2, which allocates about a dozen small things a call.
  *
- * Freed blocks of up to 1 KiB wait in a list of their size class, up to a bound for all of them, so a
- * steady load reaches malloc no more. Also counts what is in use, for tests of bounds.
+ * Freed blocks of up to 1 KiB wait in a list of their size class, up to a bound for all of them, so
+ * a steady load reaches malloc no more. Also counts what is in use, for tests of bounds.
  *
  * Invariants:
  *   P1  idle_bytes <= idle_bytes_max

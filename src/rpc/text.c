@@ -84,8 +84,8 @@ size_t rpc_timeout_format(uint64_t ns, char to[static RPC_TIMEOUT_TEXT_MAX])
         i++;
         value = ns / units[i].ns + (ns % units[i].ns != 0);
     }
-    int len = snprintf(to, RPC_TIMEOUT_TEXT_MAX, "%llu%c", (unsigned long long)value,
-                       units[i].letter);
+    int len =
+        snprintf(to, RPC_TIMEOUT_TEXT_MAX, "%llu%c", (unsigned long long)value, units[i].letter);
     nb_assert(len > 0 && len < RPC_TIMEOUT_TEXT_MAX);
     return (size_t)len;
 }

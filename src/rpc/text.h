@@ -25,8 +25,8 @@ bool rpc_content_type_is_grpc(struct nb_bytes text);
 /* All digits and at most `max`. */
 NB_MUST_USE bool rpc_decimal_parse(struct nb_bytes text, uint64_t max, uint64_t *out);
 
-/* Bytes in quotes as Go's %q has them, near enough: quotes, backslashes and other than printable ASCII
- * are escaped. */
+/* Bytes in quotes as Go's %q has them, near enough: quotes, backslashes and other than printable
+ * ASCII are escaped. */
 void rpc_quote(struct nb_bytes text, struct nb_buf *out);
 
 static inline bool rpc_bytes_are(struct nb_bytes b, const char *text, size_t len)

@@ -1,0 +1,219 @@
+#include "net/loop.h"
+
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static const uint64_t timeout_default_ns = UINT64_C(5000000000);
+
+enum { ADDRESSES_MAX = 16 };
+
+/* One try of one address. Outlives its connect when that gives up first. */
+struct attempt {
+    uv_connect_t uv;
+    struct net_connect *connect; /* NULL: given up */
+    struct net_conn *conn;
+};
+
+struct net_connect {
+    struct net_loop *loop;
+    struct net_address to;
+    uint64_t timeout_ns;
+    void (*on_done)(void *user, struct net_conn *conn, enum nb_status status, const char *error);
+    void *user;
+    uv_getaddrinfo_t resolve;
+    struct net_timer *timer;
+    struct attempt *attempt;
+    struct sockaddr_storage addresses[ADDRESSES_MAX];
+    size_t address_count, next_address;
+    enum nb_status status; /* of the last failure */
+    bool resolving, canceled;
+    char error[256];
+};
+
+static void try_next(struct net_connect *n);
+
+static void release(struct net_connect *n)
+{
+    net_timer_destroy(n->timer);
+    n->timer = NULL;
+    if (!n->resolving) {
+        nb_free(n);
+    }
+}
+
+static void fail_with(struct net_connect *n, int error)
+{
+    char text[280];
+    net_address_format(&n->to, text, sizeof text);
+    (void)snprintf(n->error, sizeof n->error, "connect to %.150s: %s", text, uv_strerror(error));
+    n->status = net_status_of_uv(error);
+}
+
+static void drop_attempt(struct net_connect *n)
+{
+    if (n->attempt != NULL) {
+        n->attempt->connect = NULL;
+        net_conn_end(n->attempt->conn, NB_CANCELED);
+        n->attempt = NULL;
+    }
+}
+
+static void conclude(struct net_connect *n, struct net_conn *conn)
+{
+    net_timer_stop(n->timer);
+    n->on_done(n->user, conn, conn != NULL ? NB_OK : n->status, conn != NULL ? NULL : n->error);
+    nb_assert(conn == NULL || conn->events != NULL || conn->ended);
+    release(n);
+}
+
+static void on_connected(uv_connect_t *request, int status)
+{
+    struct attempt *a = request->data;
+    struct net_connect *n = a->connect;
+    struct net_conn *conn = a->conn;
+    nb_free(a);
+    if (n == NULL) {
+        return; /* given up before; the connection is being closed */
+    }
+    net_stir(n->loop);
+    n->attempt = NULL;
+    if (status == 0) {
+        net_conn_describe(conn);
+        conclude(n, conn);
+        return;
+    }
+    fail_with(n, status);
+    net_conn_end(conn, NB_IO);
+    if (!n->loop->stopping) {
+        try_next(n);
+    } else {
+        conclude(n, NULL);
+    }
+}
+
+/* The timer runs for the address at hand; or, at once, to report what was clear from the start. */
+static void on_time(void *user)
+{
+    struct net_connect *n = user;
+    if (n->attempt != NULL) {
+        fail_with(n, UV_ETIMEDOUT);
+        drop_attempt(n);
+    }
+    try_next(n);
+}
+
+static struct attempt *attempt_create(struct net_connect *n, bool is_pipe)
+{
+    struct attempt *a = nb_alloc_zero(1, sizeof *a);
+    a->uv.data = a;
+    a->connect = n;
+    a->conn = net_conn_new(n->loop, is_pipe);
+    n->attempt = a;
+    return a;
+}
+
+static void try_next(struct net_connect *n)
+{
+    while (n->next_address < n->address_count) {
+        struct sockaddr_storage *to = &n->addresses[n->next_address++];
+        bool is_pipe = to->ss_family == AF_UNIX;
+        struct attempt *a = attempt_create(n, is_pipe);
+        int rc = 0;
+        if (is_pipe) {
+            uv_pipe_connect(&a->uv, &a->conn->handle.pipe, n->to.host, on_connected);
+        } else {
+            rc = uv_tcp_connect(&a->uv, &a->conn->handle.tcp, (struct sockaddr *)to, on_connected);
+        }
+        if (rc == 0) {
+            net_timer_start(n->timer, n->timeout_ns, 0);
+            return;
+        }
+        fail_with(n, rc);
+        drop_attempt(n);
+        nb_free(a); /* its callback will not come */
+    }
+    conclude(n, NULL);
+}
+
+static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *list)
+{
+    struct net_connect *n = request->data;
+    net_stir(n->loop);
+    n->resolving = false;
+    for (struct addrinfo *i = list; i != NULL && n->address_count < ADDRESSES_MAX; i = i->ai_next) {
+        if (i->ai_addrlen <= sizeof n->addresses[0]) {
+            memcpy(&n->addresses[n->address_count++], i->ai_addr, i->ai_addrlen);
+        }
+    }
+    uv_freeaddrinfo(list);
+    if (n->canceled) {
+        nb_free(n);
+        return;
+    }
+    if (status != 0) {
+        fail_with(n, status);
+    }
+    if (n->timer != NULL) {
+        net_timer_stop(n->timer);
+    }
+    try_next(n);
+}
+
+static void add_numeric(struct net_connect *n)
+{
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+    const char *host = n->to.host[0] == 0 ? "127.0.0.1" : n->to.host;
+    if (uv_ip4_addr(host, n->to.port, &four) == 0) {
+        memcpy(&n->addresses[n->address_count++], &four, sizeof four);
+    } else if (uv_ip6_addr(host, n->to.port, &six) == 0) {
+        memcpy(&n->addresses[n->address_count++], &six, sizeof six);
+    }
+}
+
+struct net_connect *net_connect_start(struct net_loop *loop, const struct net_address *to,
+                                      uint64_t timeout_ns,
+                                      void (*on_done)(void *user, struct net_conn *conn,
+                                                      enum nb_status status, const char *error),
+                                      void *user)
+{
+    struct net_connect *n = nb_alloc_zero(1, sizeof *n);
+    n->loop = loop;
+    n->to = *to;
+    n->timeout_ns = timeout_ns != 0 ? timeout_ns : timeout_default_ns;
+    n->on_done = on_done;
+    n->user = user;
+    n->timer = net_timer_create(loop, on_time, n);
+    fail_with(n, UV_EAI_NONAME);
+    if (to->scheme == NET_SCHEME_UNIX || to->scheme == NET_SCHEME_UNIXS) {
+        n->addresses[0].ss_family = AF_UNIX;
+        n->address_count = 1;
+    } else if (to->host[0] == 0 || net_address_is_numeric(to)) {
+        add_numeric(n);
+    } else {
+        struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+        char port[8];
+        (void)snprintf(port, sizeof port, "%u", (unsigned)to->port);
+        n->resolve.data = n;
+        int rc = uv_getaddrinfo(&loop->uv, &n->resolve, on_resolved, to->host, port, &hints);
+        if (rc == 0) {
+            n->resolving = true;
+            return n;
+        }
+        fail_with(n, rc);
+    }
+    net_timer_start(n->timer, 0, 0); /* later, not from within this call */
+    return n;
+}
+
+void net_connect_cancel(struct net_connect *n)
+{
+    drop_attempt(n);
+    n->canceled = true;
+    if (n->resolving) {
+        (void)uv_cancel((uv_req_t *)&n->resolve);
+    }
+    release(n);
+}
