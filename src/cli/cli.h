@@ -79,7 +79,7 @@ extern const size_t cli_command_count;
 const struct cli_command *cli_command_find(const char *const *words, size_t count,
                                            size_t *out_used);
 /* The command whose name is nearest to these words; NULL if none is near. */
-const char *cli_command_nearest(const char *const *words, size_t count);
+const struct cli_command *cli_command_nearest(const char *const *words, size_t count);
 
 /* "Error: ..." on stderr; returns `code`. */
 int cli_fail(int code, const char *format, ...) NB_PRINTF(2, 3);

@@ -11,7 +11,6 @@ const struct cli_command *const cli_commands[] = {
 #ifdef NABATA_HAVE_SERVER
     &cli_command_server,
 #endif
-    &cli_command_playground,
     &cli_command_put,
     &cli_command_get,
     &cli_command_del,
@@ -21,11 +20,6 @@ const struct cli_command *const cli_commands[] = {
     &cli_command_endpoint_status,
     &cli_command_endpoint_hashkv,
     &cli_command_member_list,
-    &cli_command_check,
-    &cli_command_log,
-    &cli_command_bench_put,
-    &cli_command_bench_range,
-    &cli_command_bench_txn,
     &cli_command_version,
 };
 const size_t cli_command_count = NB_ARRAY_LEN(cli_commands);

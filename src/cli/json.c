@@ -82,18 +82,17 @@ static size_t size_of(ProtobufCType type)
 
 static bool is_zero(ProtobufCType type, const void *at)
 {
-    switch (type) {
-    case PROTOBUF_C_TYPE_STRING: {
+    if (type == PROTOBUF_C_TYPE_STRING) {
         const char *text = load_pointer(at);
         return text == NULL || text[0] == '\0';
     }
-    case PROTOBUF_C_TYPE_MESSAGE:
+    if (type == PROTOBUF_C_TYPE_MESSAGE) {
         return load_pointer(at) == NULL;
-    case PROTOBUF_C_TYPE_BYTES:
-        return load_binary(at).len == 0;
-    default:
-        return size_of(type) == 8 ? load_u64(at) == 0 : load_u32(at) == 0;
     }
+    if (type == PROTOBUF_C_TYPE_BYTES) {
+        return load_binary(at).len == 0;
+    }
+    return size_of(type) == 8 ? load_u64(at) == 0 : load_u32(at) == 0;
 }
 
 static void json_string(struct nb_buf *out, const char *text)
@@ -103,47 +102,40 @@ static void json_string(struct nb_buf *out, const char *text)
     nb_buf_append_str(out, "\"");
 }
 
+static void json_u64(struct nb_buf *out, const ProtobufCFieldDescriptor *field, uint64_t value,
+                     bool hex)
+{
+    bool is_unsigned =
+        field->type == PROTOBUF_C_TYPE_UINT64 || field->type == PROTOBUF_C_TYPE_FIXED64;
+    if (hex && is_id(field->name)) {
+        nb_buf_printf(out, "\"%" PRIx64 "\"", value);
+    } else if (is_unsigned) {
+        nb_buf_printf(out, "%" PRIu64, value);
+    } else {
+        nb_buf_printf(out, "%" PRId64, (int64_t)value);
+    }
+}
+
 static void json_value(struct nb_buf *out, const ProtobufCFieldDescriptor *field, const void *at,
                        bool hex)
 {
-    switch (field->type) {
-    case PROTOBUF_C_TYPE_STRING:
+    if (field->type == PROTOBUF_C_TYPE_STRING) {
         json_string(out, load_pointer(at));
-        return;
-    case PROTOBUF_C_TYPE_MESSAGE:
+    } else if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
         format_json(out, load_pointer(at), hex);
-        return;
-    case PROTOBUF_C_TYPE_BYTES: {
+    } else if (field->type == PROTOBUF_C_TYPE_BYTES) {
         ProtobufCBinaryData b = load_binary(at);
         nb_buf_append_str(out, "\"");
         format_base64(out, nb_bytes_of(b.data, b.len));
         nb_buf_append_str(out, "\"");
-        return;
-    }
-    case PROTOBUF_C_TYPE_BOOL:
+    } else if (field->type == PROTOBUF_C_TYPE_BOOL) {
         nb_buf_append_str(out, load_u32(at) != 0 ? "true" : "false");
-        return;
-    case PROTOBUF_C_TYPE_INT64:
-    case PROTOBUF_C_TYPE_SINT64:
-    case PROTOBUF_C_TYPE_SFIXED64:
-    case PROTOBUF_C_TYPE_UINT64:
-    case PROTOBUF_C_TYPE_FIXED64:
-        if (hex && is_id(field->name)) {
-            nb_buf_printf(out, "\"%" PRIx64 "\"", load_u64(at));
-        } else if (field->type == PROTOBUF_C_TYPE_UINT64 ||
-                   field->type == PROTOBUF_C_TYPE_FIXED64) {
-            nb_buf_printf(out, "%" PRIu64, load_u64(at));
-        } else {
-            nb_buf_printf(out, "%" PRId64, (int64_t)load_u64(at));
-        }
-        return;
-    case PROTOBUF_C_TYPE_UINT32:
-    case PROTOBUF_C_TYPE_FIXED32:
+    } else if (size_of(field->type) == 8) {
+        json_u64(out, field, load_u64(at), hex);
+    } else if (field->type == PROTOBUF_C_TYPE_UINT32 || field->type == PROTOBUF_C_TYPE_FIXED32) {
         nb_buf_printf(out, "%" PRIu32, load_u32(at));
-        return;
-    default:
+    } else {
         nb_buf_printf(out, "%" PRId32, (int32_t)load_u32(at));
-        return;
     }
 }
 
