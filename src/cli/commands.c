@@ -20,6 +20,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_command_endpoint_status,
     &cli_command_endpoint_hashkv,
     &cli_command_member_list,
+    &cli_command_check,
     &cli_command_version,
 };
 const size_t cli_command_count = NB_ARRAY_LEN(cli_commands);
