@@ -21,6 +21,9 @@ const struct cli_command *const cli_commands[] = {
     &cli_command_endpoint_hashkv,
     &cli_command_member_list,
     &cli_command_check,
+    &cli_command_bench_put,
+    &cli_command_bench_range,
+    &cli_command_bench_txn,
     &cli_command_version,
 };
 const size_t cli_command_count = NB_ARRAY_LEN(cli_commands);
