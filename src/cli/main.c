@@ -1,5 +1,11 @@
-#include "cli/server.h"
+/* The one program: server, command line, checker, benchmark and playground. */
+#include "cli/cli.h"
+
+#include <signal.h>
+#include <unistd.h>
+
 int main(int argc, char **argv)
 {
-    return cli_server(argc - 1, argv + 1);
+    (void)signal(SIGPIPE, SIG_IGN);
+    return cli_main(argc, argv, environ);
 }

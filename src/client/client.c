@@ -283,8 +283,7 @@ static bool dial_errors(const struct client_call *call, struct nb_buf *out)
         if (error == NULL) {
             return false;
         }
-        nb_buf_printf(out, "%s%s: %s", out->len > 0 ? "; " : "",
-                      client_slots_name(client->slots, i), error);
+        nb_buf_printf(out, "%s%s", out->len > 0 ? "; " : "", error); /* it names the address */
     }
     return true;
 }
