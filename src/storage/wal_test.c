@@ -431,6 +431,75 @@ static void W02_flips_in_the_segment_after_a_roll_and_after_recovery_are_noticed
     disk_destroy(d);
 }
 
+static void W07_a_batch_in_a_segment_without_a_durable_name_is_not_acknowledged(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct disk *d = fresh_disk(seed);
+        struct wal_recovered r;
+        struct wal *w;
+        assert_int_equal(reopen(d, &r, &w), NB_OK);
+        uint64_t last = 0;
+        size_t segments = 1;
+        while (segments < 2) { /* up to the roll, whose requests are then all on their way */
+            until_durable(d, w, wal_durable(w));
+            (void)put(w, ++last, 1, 1, NULL);
+            wal_flush(w);
+            (void)wal_size(w, &segments);
+            if (segments < 2) {
+                disk_wait(d);
+            }
+            (void)wal_size(w, &segments);
+        }
+        uint64_t before = wal_durable(w);
+        while (wal_durable(w) == before) {
+            disk_wait(d);
+        }
+        uint64_t acked = wal_durable(w); /* a batch an entry */
+        disk_memory_crash(d);
+        wal_abandon(w);
+        assert_int_equal(reopen(d, &r, &w), NB_OK);
+        assert_true(r.next_index > acked);
+        wal_recovered_deinit(&r);
+        wal_close(w);
+        disk_destroy(d);
+    }
+}
+
+static void W02_a_lost_sector_before_the_end_is_damage_and_at_the_end_a_torn_write(void **state)
+{
+    (void)state;
+    struct disk *d = fresh_disk(4);
+    struct wal_recovered r;
+    struct wal *w;
+    assert_int_equal(reopen(d, &r, &w), NB_OK);
+    for (uint64_t i = 1; i <= 3; i++) {
+        until_durable(d, w,
+                      put(w, i, 1, 1, NULL)); /* one block each: batches at 4096, 8192, 12288 */
+    }
+    wal_abandon(w);
+    char *path = NULL;
+    assert_int_equal(disk_list(d, "wal", find_one, &path), NB_OK);
+    for (size_t at = 0; at < 4 * 4096; at += 512) {
+        size_t len;
+        uint8_t *bytes = disk_memory_content(d, path, &len);
+        uint8_t keep[512];
+        memcpy(keep, bytes + at, sizeof keep);
+        memset(bytes + at, 0, sizeof keep);
+        struct nb_buf message = {0};
+        enum nb_status status = wal_read_all(d, "wal", &ident, NULL, &r, &message);
+        assert_int_equal(status, at < 12288 ? NB_CORRUPT : NB_OK);
+        if (status == NB_OK) {
+            assert_int_equal(r.next_index, 3);
+        }
+        wal_recovered_deinit(&r);
+        nb_buf_deinit(&message);
+        memcpy(bytes + at, keep, sizeof keep);
+    }
+    nb_free(path);
+    disk_destroy(d);
+}
+
 static void W18_two_runs_give_equal_files(void **state)
 {
     (void)state;
@@ -557,6 +626,8 @@ int main(void)
         cmocka_unit_test(W05_every_failing_call_ends_the_log_and_loses_nothing),
         cmocka_unit_test(W02_W03_every_flipped_bit_of_a_log_is_noticed),
         cmocka_unit_test(W02_flips_in_the_segment_after_a_roll_and_after_recovery_are_noticed),
+        cmocka_unit_test(W07_a_batch_in_a_segment_without_a_durable_name_is_not_acknowledged),
+        cmocka_unit_test(W02_a_lost_sector_before_the_end_is_damage_and_at_the_end_a_torn_write),
         cmocka_unit_test(W18_two_runs_give_equal_files),
         cmocka_unit_test(a_foreign_log_and_a_missing_tail_are_refused),
         cmocka_unit_test(W13_a_full_disk_holds_the_log_and_room_lets_it_go_on),
