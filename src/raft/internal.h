@@ -73,6 +73,7 @@ struct raft_out {
     size_t snapshot_peer_count, snapshot_peer_capacity;
     struct raft_entry *forward; /* proposals for the leader; payloads held until the loan ends */
     size_t forward_count, forward_capacity;
+    size_t forward_bytes; /* bounded as a leader's backlog is */
     bool has_install, removed;
 };
 

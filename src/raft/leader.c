@@ -119,15 +119,27 @@ static uint64_t cost(const struct nb_payload *p)
     return RAFT_ENTRY_OVERHEAD_BYTES + (p == NULL ? 0 : p->len);
 }
 
+static uint64_t cost_of_all(struct nb_payload *const *payloads, size_t count)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += cost(payloads[i]);
+    }
+    return sum;
+}
+
 static enum raft_outcome forward(struct raft *r, struct nb_payload *const *payloads, size_t count)
 {
     if (r->leader_id == 0) {
         return RAFT_NO_LEADER;
     }
     struct raft_out *out = raft_out(r);
-    if (!r->config.forward_proposals || out->forward_count >= r->config.read_count_max) {
+    if (!r->config.forward_proposals ||
+        (out->forward_count != 0 &&
+         out->forward_bytes + cost_of_all(payloads, count) > r->config.uncommitted_bytes_max)) {
         return RAFT_DROPPED;
     }
+    out->forward_bytes += cost_of_all(payloads, count);
     out->forward = nb_grow(out->forward, &out->forward_capacity, out->forward_count + count,
                            sizeof *out->forward);
     for (size_t i = 0; i < count; i++) {
@@ -144,11 +156,8 @@ enum raft_outcome raft_propose(struct raft *r, struct nb_payload *const *payload
     if (r->role != RAFT_LEADER) {
         return forward(r, payloads, count);
     }
-    uint64_t extra = 0;
-    for (size_t i = 0; i < count; i++) {
-        extra += cost(payloads[i]);
-    }
-    if (r->transfer_target != 0 || r->leaving || !backlog_has_room(r, extra)) {
+    if (r->transfer_target != 0 || r->leaving ||
+        !backlog_has_room(r, cost_of_all(payloads, count))) {
         return RAFT_DROPPED;
     }
     if (out_first != NULL) {

@@ -108,7 +108,7 @@ static void out_clear(struct raft_out *o)
         nb_payload_release(o->forward[i].payload);
     }
     o->send_count = o->ready_count = o->failed_count = 0;
-    o->snapshot_peer_count = o->forward_count = 0;
+    o->snapshot_peer_count = o->forward_count = o->forward_bytes = 0;
     o->has_install = o->removed = false;
 }
 

@@ -338,8 +338,10 @@ void raft_destroy(struct raft *r); /* NULL is fine */
  * more ticks in one turn than the heartbeat interval [E09]. */
 void raft_tick(struct raft *r);
 
-/* `m` is borrowed for the call; it came from the member m->from of the same cluster. Messages whose
- * `to` is another member are ignored. */
+/* `m` is borrowed for the call; it came from the member m->from of the same cluster, meant for
+ * this boot of ours [M09 is the caller's]. Messages whose `to` is another member are ignored. Any
+ * message that decodes is fit for this; one that no correct member could have sent (a second leader
+ * of a term, a change of what is committed) ends the process by an assertion. */
 void raft_step(struct raft *r, const struct raft_msg *m);
 
 enum raft_outcome {
@@ -402,8 +404,12 @@ void raft_peer_unreachable(struct raft *r, uint64_t id);
  * two election timeouts, then it is asked for again [S07]. */
 void raft_snapshot_sent(struct raft *r, uint64_t id, bool ok);
 
-/* The snapshot of fx.install has replaced state and log, durably: the log on disk now is empty and
- * begins after label->last. */
+/*
+ * The snapshot of fx.install has replaced state and log, durably: the log on disk now is empty and
+ * begins after label->last. Entries of writes still under way belong to the log that is gone and
+ * must not land in the new one; their hard states must, and raft_persisted for them is still due.
+ * Between fx.has_install and this call nothing is to be applied; the label is that of fx.install.
+ */
 void raft_snapshot_installed(struct raft *r, const struct raft_snapshot *label);
 
 /* Campaigns at once (with a pre-vote when configured). False when it may not: not a voter, leader
@@ -460,7 +466,7 @@ struct raft_effects {
 /* Hands over what the world must now do; valid until the next call on `r`. */
 void raft_drain(struct raft *r, struct raft_effects *out);
 
-/* True when a drain would have something in it. */
+/* False when a drain would have nothing in it. */
 bool raft_has_effects(const struct raft *r);
 
 /* The message that goes with a snapshot stream to `to`; `label` is borrowed by the message. The

@@ -1,4 +1,5 @@
-/* The decoders of raft/: whatever decodes must encode to the same bytes, and be fit to be stepped. */
+/* The decoders of raft/: whatever decodes must encode to the same bytes, and be fit to be stepped.
+ */
 #include "raft/raft.h"
 
 #include <string.h>

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WRITE_MAX = 4, HELD_MAX = 8, EMIT_MAX = 12, NONE = UINT32_MAX };
+enum { WRITE_MAX = 4, HELD_MAX = 8, EMIT_MAX = 12 };
+
+#define NONE UINT32_MAX
 
 /* ---- members ----------------------------------------------------------------------------------
  */
@@ -699,6 +701,7 @@ static bool run(struct explorer *x, struct node *n, enum event_kind kind, unsign
 {
     struct raft *r = n->core;
     struct raft_msg m;
+    uint64_t id;
     switch (kind) {
     case EVENT_CAMPAIGN:
         return raft_campaign(r);
@@ -721,8 +724,9 @@ static bool run(struct explorer *x, struct node *n, enum event_kind kind, unsign
         sync_one(x, n, out);
         return true;
     case EVENT_CRASH:
+        id = r->config.id;
         raft_destroy(r);
-        start_node(x, n, r->config.id);
+        start_node(x, n, id);
         return true;
     case EVENT_READ:
         return r->role == RAFT_LEADER && raft_read(r, 1) == RAFT_ACCEPTED;
