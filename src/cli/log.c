@@ -11,9 +11,9 @@ enum { KEYS_SHOWN_MAX = 3, KEY_COLUMNS_MAX = 40 };
 
 /* What one endpoint has shown: entries in rising order of index. */
 struct shown {
-    struct nb_buf pieces;          /* LogResponses, one after the other: by protobuf, one */
-    Nabatapb__LogResponse *log;    /* owned */
-    size_t next;                   /* first entry not printed yet */
+    struct nb_buf pieces;       /* LogResponses, one after the other: by protobuf, one */
+    Nabatapb__LogResponse *log; /* owned */
+    size_t next;                /* first entry not printed yet */
 };
 
 static void gather(void *user, struct nb_bytes message)
@@ -85,8 +85,8 @@ static bool add_row(struct table *table, struct shown *all, size_t count, uint64
         if (entry == NULL || entry->index != index) {
             continue;
         }
-        differ = differ || (first != NULL && (first->hash != entry->hash ||
-                                              first->term != entry->term));
+        differ =
+            differ || (first != NULL && (first->hash != entry->hash || first->term != entry->term));
         first = first == NULL ? entry : first;
     }
     nb_assert(first != NULL);

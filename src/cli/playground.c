@@ -1,6 +1,6 @@
 /*
- * playground: a cluster of members on this machine, for trying things out. The members are this same
- * program run as `server`, their logs come through pipes, and all of it ends with Ctrl-C.
+ * playground: a cluster of members on this machine, for trying things out. The members are this
+ * same program run as `server`, their logs come through pipes, and all of it ends with Ctrl-C.
  */
 #include "cli/cli.h"
 #include "cli/commands.h"
@@ -138,15 +138,16 @@ static void child_arguments(const struct child *child, char **argv)
     static const char *const client_flags[] = {"listen-client-urls", "advertise-client-urls"};
     static const char *const peer_flags[] = {"listen-peer-urls", "initial-advertise-peer-urls"};
     for (size_t i = 0; i < 2; i++) {
-        add_argument(argv, &count, nb_sprintf("--%s=http://127.0.0.1:%u", client_flags[i],
-                                              (unsigned)child->client_port));
-        add_argument(argv, &count,
-                     nb_sprintf("--%s=http://127.0.0.1:%u", peer_flags[i],
-                                (unsigned)child->peer_port));
+        add_argument(
+            argv, &count,
+            nb_sprintf("--%s=http://127.0.0.1:%u", client_flags[i], (unsigned)child->client_port));
+        add_argument(
+            argv, &count,
+            nb_sprintf("--%s=http://127.0.0.1:%u", peer_flags[i], (unsigned)child->peer_port));
     }
-    add_argument(argv, &count,
-                 nb_sprintf("--listen-metrics-urls=http://127.0.0.1:%u",
-                            (unsigned)child->metrics_port));
+    add_argument(
+        argv, &count,
+        nb_sprintf("--listen-metrics-urls=http://127.0.0.1:%u", (unsigned)child->metrics_port));
     add_argument(argv, &count, nb_sprintf("--initial-cluster=%s", (const char *)cluster.data));
     add_argument(argv, &count, nb_strdup("--initial-cluster-state=new"));
     add_argument(argv, &count, nb_strdup("--initial-cluster-token=playground"));
@@ -154,8 +155,8 @@ static void child_arguments(const struct child *child, char **argv)
     nb_buf_deinit(&cluster);
 }
 
-/* In the new process: its own group, so that Ctrl-C reaches only the playground, which then ends it;
- * and an end of its own should the playground be killed. */
+/* In the new process: its own group, so that Ctrl-C reaches only the playground, which then ends
+ * it; and an end of its own should the playground be killed. */
 NB_NORETURN static void become_child(const struct child *child, char **argv, int log_fd)
 {
     sigset_t none;
@@ -368,9 +369,8 @@ static int ask_ready(struct playground *p)
         endpoints[i] = nb_arena_str(&p->cli->arena, nb_bytes_str(text));
     }
     struct net_error error;
-    struct client_config config = {.endpoints = endpoints,
-                                   .endpoint_count = p->count,
-                                   .dial_timeout_ns = 60 * CLI_NS_PER_S};
+    struct client_config config = {
+        .endpoints = endpoints, .endpoint_count = p->count, .dial_timeout_ns = 60 * CLI_NS_PER_S};
     if (client_create(p->loop, &config, &p->cli->client, &error) != NB_OK) {
         return cli_fail(CLI_ERROR, "%s", error.text);
     }

@@ -1,8 +1,8 @@
 /* server: runs a member. It reads etcd's flags and variables by itself. */
 #ifdef NABATA_HAVE_SERVER
+#include "server/server.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
-#include "server/server.h"
 
 #include <string.h>
 
