@@ -138,8 +138,8 @@ static void on_done(void *user, const struct client_reply *reply)
     if (reply->status == RPC_OK) {
         histogram_add(&b->result.latency, net_now_ns() - client->begun_ns);
     } else {
-        bench_error_add(&b->result, reply->error[0] != '\0' ? reply->error
-                                                            : rpc_status_name(reply->status));
+        bench_error_add(&b->result,
+                        reply->error[0] != '\0' ? reply->error : rpc_status_name(reply->status));
         /* Who cannot connect would only fill the list of errors. */
         b->stop = b->stop || (!reply->sent && b->result.done == b->result.failed);
     }
@@ -208,8 +208,7 @@ static void on_show(void *user)
         return;
     }
     char note[64];
-    double rate =
-        (double)(b->result.done - b->shown_done) * 1e9 / (double)(now_ns - b->shown_ns);
+    double rate = (double)(b->result.done - b->shown_done) * 1e9 / (double)(now_ns - b->shown_ns);
     (void)snprintf(note, sizeof note, "%.0f/s, %" PRIu64 " failed", rate, b->result.failed);
     uint64_t part = b->total > 0 ? b->result.done : (now_ns - b->start_ns) / CLI_NS_PER_MS;
     progress_set(&b->progress, part, now_ns, note);
@@ -270,9 +269,9 @@ static void on_status(void *user, const struct client_reply *reply)
 {
     struct leader_search *search = user;
     Etcdserverpb__StatusResponse *s =
-        reply->status == RPC_OK ? etcdserverpb__status_response__unpack(NULL, reply->message.len,
-                                                                        reply->message.data)
-                                : NULL;
+        reply->status == RPC_OK
+            ? etcdserverpb__status_response__unpack(NULL, reply->message.len, reply->message.data)
+            : NULL;
     if (s != NULL && s->header != NULL && s->leader == s->header->member_id) {
         search->found = search->endpoint;
     }

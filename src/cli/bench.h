@@ -14,7 +14,7 @@ struct bench_error {
 };
 
 struct bench_result {
-    const char *kind; /* "put", "range", "txn" */
+    const char *kind;         /* "put", "range", "txn" */
     struct histogram latency; /* ns, of what went well */
     uint64_t done;            /* with those that failed */
     uint64_t failed;

@@ -94,7 +94,8 @@ static void note_wrong(struct check *c, const struct check_node *node, uint64_t 
 {
     char text[96];
     if (c->first_wrong == NULL) {
-        c->first_wrong = nb_sprintf("%s through %s: %s", key_text(c, key, text), node->endpoint, what);
+        c->first_wrong =
+            nb_sprintf("%s through %s: %s", key_text(c, key, text), node->endpoint, what);
     }
 }
 
@@ -115,9 +116,8 @@ static void read_done(struct sweep_call *call, const struct client_reply *reply)
     if (range == NULL || range->n_kvs != 1) {
         node->wrong_count++;
         note_wrong(c, node, call->key, "is not there");
-    } else if (!nb_bytes_equal(
-                   nb_bytes_of(range->kvs[0]->value.data, range->kvs[0]->value.len),
-                   nb_buf_bytes(&expected))) {
+    } else if (!nb_bytes_equal(nb_bytes_of(range->kvs[0]->value.data, range->kvs[0]->value.len),
+                               nb_buf_bytes(&expected))) {
         node->wrong_count++;
         note_wrong(c, node, call->key, "holds another value than was written");
     }
@@ -225,8 +225,8 @@ static void on_answered(void *user, const struct client_reply *reply)
     struct question_call *call = user;
     call->status = reply->status;
     if (reply->status == RPC_OK) {
-        call->message = protobuf_c_message_unpack(call->question->answer, NULL,
-                                                  reply->message.len, reply->message.data);
+        call->message = protobuf_c_message_unpack(call->question->answer, NULL, reply->message.len,
+                                                  reply->message.data);
     } else if (reply->status != RPC_UNIMPLEMENTED && !reply->sent && call->node->down == NULL) {
         call->node->down = nb_strdup(reply->error);
     }
@@ -363,8 +363,8 @@ static void compare_data(struct check *c)
         if (hash == NULL) {
             continue;
         }
-        if (first != NULL && (first->hash != hash->hash ||
-                              first->compact_revision != hash->compact_revision)) {
+        if (first != NULL &&
+            (first->hash != hash->hash || first->compact_revision != hash->compact_revision)) {
             c->data = CHECK_DIFFERENT;
         }
         first = first == NULL ? hash : first;

@@ -1,6 +1,6 @@
 /*
- * cli/check: does a cluster do what it promises? Writes values, reads every one back through every live
- * node, and compares the nodes' logs and data. check.c has the work, check_report.c the words.
+ * cli/check: does a cluster do what it promises? Writes values, reads every one back through every
+ * live node, and compares the nodes' logs and data. check.c has the work, check_report.c the words.
  */
 #ifndef NABATA_CLI_CHECK_H
 #define NABATA_CLI_CHECK_H
@@ -12,8 +12,8 @@ enum { CHECK_RIGHT = 0, CHECK_WRONG = 1, CHECK_NO_QUORUM = 2 };
 
 /* What is known of one endpoint. */
 struct check_node {
-    const char *endpoint; /* borrowed */
-    char *down;           /* owned; why it does not answer, NULL when it is live */
+    const char *endpoint;                 /* borrowed */
+    char *down;                           /* owned; why it does not answer, NULL when it is live */
     Etcdserverpb__StatusResponse *status; /* owned */
     Nabatapb__NodeResponse *node;         /* owned; NULL: no such service */
     Etcdserverpb__HashKVResponse *hash;   /* owned */

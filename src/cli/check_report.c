@@ -6,9 +6,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-static const char *const titles[] = {"endpoint",      "name",     "role",     "term",
-                                     "last index",    "applied",  "revision", "log hash",
-                                     "data hash"};
+static const char *const titles[] = {"endpoint", "name",     "role",     "term",     "last index",
+                                     "applied",  "revision", "log hash", "data hash"};
 
 static const char *role_of(const struct check_node *n)
 {
@@ -238,7 +237,8 @@ static void report_json(const struct check *c, struct nb_buf *out)
                   ",\"revision\":%" PRId64 ",\"took_ms\":%" PRIu64 ",",
                   c->live_count, c->key_count, c->written_count, wrong_total(c),
                   json_same(same_log(c)), c->common_index > 0 ? "true" : "false",
-                  json_same(c->data), c->common_index, c->revision, (uint64_t)(c->took_ns / CLI_NS_PER_MS));
+                  json_same(c->data), c->common_index, c->revision,
+                  (uint64_t)(c->took_ns / CLI_NS_PER_MS));
     json_text(out, "first_wrong", c->first_wrong);
     nb_buf_append_str(out, ",");
     json_text(out, "write_error", c->write_error);

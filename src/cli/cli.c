@@ -148,16 +148,14 @@ void *cli_ask(struct cli *cli, const char *path, const ProtobufCMessage *request
     struct client_answer answer;
     void *message = NULL;
     cli_pack(&bytes, request);
-    struct client_request call = {.path = path,
-                                  .message = nb_buf_bytes(&bytes),
-                                  .flags = flags,
-                                  .endpoint = CLIENT_ANY};
+    struct client_request call = {
+        .path = path, .message = nb_buf_bytes(&bytes), .flags = flags, .endpoint = CLIENT_ANY};
     client_call_sync(cli->client, &call, &answer);
     if (answer.status != RPC_OK) {
         *out_code = cli_fail_call(&answer);
     } else {
-        message = protobuf_c_message_unpack(descriptor, NULL, answer.message.len,
-                                            answer.message.data);
+        message =
+            protobuf_c_message_unpack(descriptor, NULL, answer.message.len, answer.message.data);
         if (message == NULL) {
             *out_code = cli_fail(CLI_ERROR, "%s: the answer of %s cannot be decoded", path,
                                  client_endpoint_name(cli->client, answer.endpoint));
@@ -242,8 +240,7 @@ static void help_all(const struct cli *cli, struct nb_buf *out)
         }
         nb_buf_printf(out, "  %-18s %s\n", command->name, command->help);
     }
-    nb_buf_printf(out,
-                  color ? "\n\033[1mExamples\033[0m\n" : "\nExamples\n");
+    nb_buf_printf(out, color ? "\n\033[1mExamples\033[0m\n" : "\nExamples\n");
     nb_buf_printf(out,
                   "  %s playground                          a cluster of three to play with\n"
                   "  %s put greeting hello                  write a key\n"
@@ -324,8 +321,8 @@ static int run_command(struct cli *cli, char *const *arguments, size_t count)
     if (cli->command->options != NULL) {
         nb_options_add(&cli->options, cli->command->options->rows, cli->command->options->count);
     }
-    enum nb_options_result parsed = nb_options_parse(&cli->options, NB_OPTIONS_PFLAG, (int)count,
-                                                     arguments, &message);
+    enum nb_options_result parsed =
+        nb_options_parse(&cli->options, NB_OPTIONS_PFLAG, (int)count, arguments, &message);
     int code = CLI_OK;
     if (parsed == NB_OPTIONS_BAD) {
         code = bad_options(&message);
@@ -379,8 +376,8 @@ static int run_globals(struct cli *cli, int argc, char **argv, char *const *envp
 {
     struct nb_buf message = {0};
     int code;
-    enum nb_options_result parsed = nb_options_parse(
-        &cli->options, NB_OPTIONS_PFLAG_UNTIL_ARGUMENT, argc - 1, argv + 1, &message);
+    enum nb_options_result parsed = nb_options_parse(&cli->options, NB_OPTIONS_PFLAG_UNTIL_ARGUMENT,
+                                                     argc - 1, argv + 1, &message);
     if (parsed == NB_OPTIONS_HELP) {
         help_all(cli, &cli->out);
         nb_buf_deinit(&message);

@@ -2,8 +2,8 @@
  * cli: the command line: one table of commands, a file for each.
  *
  * A command gets a struct cli with its options parsed, calls the cluster through it and returns the
- * exit code. What it prints goes through `out` and reaches stdout when it returns (or cli_flush), so
- * nothing half-done is printed before an error.
+ * exit code. What it prints goes through `out` and reaches stdout when it returns (or cli_flush),
+ * so nothing half-done is printed before an error.
  */
 #ifndef NABATA_CLI_CLI_H
 #define NABATA_CLI_CLI_H
@@ -37,18 +37,18 @@ struct cli {
     const struct cli_command *command;
     struct nb_options options; /* the global ones and the command's */
     struct format format;
-    struct net_loop *loop;  /* owned */
-    struct client *client;  /* owned; after cli_connect */
-    struct nb_buf out;      /* owned */
-    struct nb_arena arena;  /* owned; what lives as long as the command */
+    struct net_loop *loop; /* owned */
+    struct client *client; /* owned; after cli_connect */
+    struct nb_buf out;     /* owned */
+    struct nb_arena arena; /* owned; what lives as long as the command */
 };
 
 struct cli_command {
-    const char *name;      /* "put", "endpoint status" */
-    const char *arguments; /* "KEY VALUE" */
-    const char *help;      /* one line */
-    const char *more;      /* or NULL: further sentences */
-    const char *group;     /* heading in the list of commands */
+    const char *name;                /* "put", "endpoint status" */
+    const char *arguments;           /* "KEY VALUE" */
+    const char *help;                /* one line */
+    const char *more;                /* or NULL: further sentences */
+    const char *group;               /* heading in the list of commands */
     const struct ops_table *options; /* or NULL */
     size_t argument_min, argument_max;
     const struct nb_options_example *examples;

@@ -11,6 +11,7 @@ const struct cli_command *const cli_commands[] = {
 #ifdef NABATA_HAVE_SERVER
     &cli_command_server,
 #endif
+    &cli_command_playground,
     &cli_command_put,
     &cli_command_get,
     &cli_command_del,
@@ -21,6 +22,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_command_endpoint_hashkv,
     &cli_command_member_list,
     &cli_command_check,
+    &cli_command_log,
     &cli_command_bench_put,
     &cli_command_bench_range,
     &cli_command_bench_txn,

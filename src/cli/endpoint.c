@@ -131,11 +131,22 @@ static int report_failures(struct cli *cli, const char *what, const struct answe
 
 /* ---- status ---- */
 
-static const char *const status_titles[] = {
-    "endpoint",      "ID",         "version",    "storage version",          "db size",
-    "in use",        "percentage not in use",    "quota",                    "is leader",
-    "is learner",    "raft term",  "raft index", "raft applied index",       "errors",
-    "downgrade target version",    "downgrade enabled"};
+static const char *const status_titles[] = {"endpoint",
+                                            "ID",
+                                            "version",
+                                            "storage version",
+                                            "db size",
+                                            "in use",
+                                            "percentage not in use",
+                                            "quota",
+                                            "is leader",
+                                            "is learner",
+                                            "raft term",
+                                            "raft index",
+                                            "raft applied index",
+                                            "errors",
+                                            "downgrade target version",
+                                            "downgrade enabled"};
 
 static void add_size(struct table *table, int64_t bytes)
 {
@@ -183,7 +194,8 @@ static void fields_status(struct cli *cli, size_t endpoint, const Etcdserverpb__
     nb_buf_printf(out, "\n\"DBSize\" : %" PRId64 "\n\"DBSizeInUse\" : %" PRId64 "\n", s->dbsize,
                   s->dbsizeinuse);
     nb_buf_printf(out, "\"DBSizeQuota\" : %" PRId64 "\n", s->dbsizequota);
-    nb_buf_printf(out, cli->format.hex ? "\"Leader\" : %" PRIx64 "\n" : "\"Leader\" : %" PRIu64 "\n",
+    nb_buf_printf(out,
+                  cli->format.hex ? "\"Leader\" : %" PRIx64 "\n" : "\"Leader\" : %" PRIu64 "\n",
                   s->leader);
     nb_buf_printf(out, "\"IsLearner\" : %s\n", s->islearner ? "true" : "false");
     nb_buf_printf(out,
@@ -305,10 +317,9 @@ static const char *health_error(struct cli *cli, const struct answer *read,
     const Etcdserverpb__AlarmResponse *list = alarms->message;
     struct nb_buf text = {0};
     for (size_t i = 0; i < list->n_alarms; i++) {
-        const char *name = list->alarms[i]->alarm == ETCDSERVERPB__ALARM_TYPE__NOSPACE ? "NOSPACE"
-                           : list->alarms[i]->alarm == ETCDSERVERPB__ALARM_TYPE__CORRUPT
-                               ? "CORRUPT"
-                               : "NONE";
+        const char *name = list->alarms[i]->alarm == ETCDSERVERPB__ALARM_TYPE__NOSPACE   ? "NOSPACE"
+                           : list->alarms[i]->alarm == ETCDSERVERPB__ALARM_TYPE__CORRUPT ? "CORRUPT"
+                                                                                         : "NONE";
         nb_buf_printf(&text, "%s%s ", i == 0 ? "Active Alarm(s): " : "", name);
     }
     const char *kept = nb_arena_str(&cli->arena, nb_buf_bytes(&text));
@@ -350,9 +361,8 @@ static void print_health(struct cli *cli, size_t endpoint, const char *took, con
     case FORMAT_PROTOBUF:
     case FORMAT_KIND_COUNT:
         if (healthy) {
-            nb_buf_printf(&cli->out,
-                          "%s is healthy: successfully committed proposal: took = %s\n", name,
-                          took);
+            nb_buf_printf(&cli->out, "%s is healthy: successfully committed proposal: took = %s\n",
+                          name, took);
         } else {
             (void)fprintf(stderr, "%s is unhealthy: failed to commit proposal: %s\n", name, error);
         }

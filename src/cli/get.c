@@ -7,7 +7,8 @@ static void gather(void *user, struct nb_bytes message)
     nb_buf_append_bytes(user, message);
 }
 
-/* The pieces of a stream, one after the other, are by protobuf's rules the encoding of the whole. */
+/* The pieces of a stream, one after the other, are by protobuf's rules the encoding of the whole.
+ */
 static int stream(struct cli *cli, const Etcdserverpb__RangeRequest *request)
 {
     struct nb_buf bytes = {0}, pieces = {0};

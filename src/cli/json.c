@@ -42,8 +42,8 @@ static ProtobufCBinaryData load_binary(const void *at)
 
 static bool is_id(const char *name)
 {
-    static const char *const ids[] = {"cluster_id", "member_id", "ID", "memberID", "leader",
-                                      "lease"};
+    static const char *const ids[] = {"cluster_id", "member_id", "ID",
+                                      "memberID",   "leader",    "lease"};
     for (size_t i = 0; i < NB_ARRAY_LEN(ids); i++) {
         if (strcmp(name, ids[i]) == 0) {
             return true;

@@ -1,6 +1,6 @@
 /*
- * cli/ops: the requests of put, get and del from their options and arguments; txn's lines use the same.
- * Texts in a request are borrowed from the options and the arena.
+ * cli/ops: the requests of put, get and del from their options and arguments; txn's lines use the
+ * same. Texts in a request are borrowed from the options and the arena.
  */
 #ifndef NABATA_CLI_OPS_H
 #define NABATA_CLI_OPS_H
@@ -27,7 +27,8 @@ NB_MUST_USE bool ops_del(const struct nb_options *o, struct nb_arena *arena,
 /* Borrowed text as protobuf-c wants it. */
 ProtobufCBinaryData ops_text(const char *text);
 ProtobufCBinaryData ops_bytes(struct nb_bytes bytes);
-/* The first key after all that begin with `prefix`; "\0" (one zero byte: no end) if there is none. */
+/* The first key after all that begin with `prefix`; "\0" (one zero byte: no end) if there is none.
+ */
 struct nb_bytes ops_prefix_end(struct nb_arena *arena, struct nb_bytes prefix);
 /* "123" as hex. */
 NB_MUST_USE bool ops_hex_id(const char *text, int64_t *out);

@@ -30,9 +30,8 @@ static int send_put(struct cli *cli, const Etcdserverpb__PutRequest *request)
     if (code != CLI_OK) {
         return code;
     }
-    Etcdserverpb__PutResponse *answer =
-        cli_ask(cli, "/etcdserverpb.KV/Put", &request->base,
-                &etcdserverpb__put_response__descriptor, 0, &code);
+    Etcdserverpb__PutResponse *answer = cli_ask(cli, "/etcdserverpb.KV/Put", &request->base,
+                                                &etcdserverpb__put_response__descriptor, 0, &code);
     if (answer == NULL) {
         return code;
     }

@@ -77,8 +77,7 @@ void table_print(const struct table *t, struct nb_buf *out)
     nb_assert(t->cell_count % t->column_count == 0);
     size_t *widths = nb_alloc_zero(t->column_count, sizeof *widths);
     for (size_t i = 0; i < t->column_count + t->cell_count; i++) {
-        const char *text =
-            i < t->column_count ? t->titles[i] : t->cells[i - t->column_count];
+        const char *text = i < t->column_count ? t->titles[i] : t->cells[i - t->column_count];
         size_t width = table_text_width(text);
         size_t column = i % t->column_count;
         widths[column] = width > widths[column] ? width : widths[column];

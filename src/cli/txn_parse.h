@@ -1,6 +1,6 @@
 /*
- * cli/txn_parse: the text of a transaction, as etcdctl reads it: comparisons, an empty line, operations
- * for success, an empty line, operations for failure, an empty line (or the end).
+ * cli/txn_parse: the text of a transaction, as etcdctl reads it: comparisons, an empty line,
+ * operations for success, an empty line, operations for failure, an empty line (or the end).
  *
  *     mod("key1") > "0"
  *

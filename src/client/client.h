@@ -2,8 +2,8 @@
  * client: the etcd v3 client of the command line: endpoints, connections, retry and failover.
  *
  * It carries encoded protobuf messages and knows nothing of what they say. Everything runs on the
- * caller's loop, without threads. One connection an endpoint is opened when a call first needs it (or
- * as many as asked for: the "lanes" of a benchmark).
+ * caller's loop, without threads. One connection an endpoint is opened when a call first needs it
+ * (or as many as asked for: the "lanes" of a benchmark).
  *
  * A call goes to one endpoint by name, or to any: then to those that are connected, in turn. While
  * none is connected a call waits, all endpoints are being dialed, and after dial_timeout_ns without
@@ -11,10 +11,10 @@
  *
  * Invariants:
  *   L1  a call gets exactly one on_done unless it is canceled, never from within client_start
- *   L2  a call is sent a second time only if it is CLIENT_READ, ended as Unavailable and has delivered
- *       no message; or if the server, being a learner, refused it. A write that may have been sent
- *       is never sent again
- *   L3  a call ends at its deadline at the latest (give or take the tick of 50 ms)
+ *   L2  a call is sent a second time only if it is CLIENT_READ, ended as Unavailable and has
+ * delivered no message; or if the server, being a learner, refused it. A write that may have been
+ * sent is never sent again L3  a call ends at its deadline at the latest (give or take the tick of
+ * 50 ms)
  */
 #ifndef NABATA_CLIENT_CLIENT_H
 #define NABATA_CLIENT_CLIENT_H

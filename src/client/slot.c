@@ -259,8 +259,7 @@ enum nb_status client_slots_create(struct net_loop *loop, const struct client_sl
     slots->user = config->user;
     slots->endpoints = nb_alloc_zero(config->endpoint_count, sizeof *slots->endpoints);
     for (size_t i = 0; i < config->endpoint_count; i++) {
-        enum nb_status status =
-            endpoint_parse(config->endpoints[i], &slots->endpoints[i], error);
+        enum nb_status status = endpoint_parse(config->endpoints[i], &slots->endpoints[i], error);
         if (status != NB_OK) {
             client_slots_destroy(slots);
             return status;

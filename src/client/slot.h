@@ -1,6 +1,6 @@
 /*
- * client/slot: the connections of a client: a row of slots (lanes) an endpoint, each with a connection,
- * one being dialed, or none. What is called over them is client.c's.
+ * client/slot: the connections of a client: a row of slots (lanes) an endpoint, each with a
+ * connection, one being dialed, or none. What is called over them is client.c's.
  */
 #ifndef NABATA_CLIENT_SLOT_H
 #define NABATA_CLIENT_SLOT_H
