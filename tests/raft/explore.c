@@ -650,6 +650,7 @@ static void start_node(struct explorer *x, struct node *n, uint64_t id)
     c.pre_vote = x->o->pre_vote;
     c.check_quorum = false;
     c.inflight_count_max = 2;
+    c.append_entry_count_max = x->o->figure_8 ? 1 : 2;
     struct raft_start s = {.hard = n->hard,
                            .snapshot = n->snapshot,
                            .entries = n->disk + n->snapshot.last.index + 1,
@@ -1060,6 +1061,18 @@ static void expand_all(struct explorer *x)
     }
 }
 
+/* Member 1 led term 2 and told nobody of its entry; member 3 led term 3, by the vote of 2,
+ * likewise. */
+static void begin_as_figure_8(struct node *n, unsigned member)
+{
+    static const uint64_t second[] = {2, 0, 3};
+    n->disk[1] = (struct raft_entry){.id = {1, 1}, .kind = RAFT_ENTRY_NOOP};
+    n->disk[2] = (struct raft_entry){.id = {2, second[member]}, .kind = RAFT_ENTRY_NOOP};
+    n->disk_last = second[member] == 0 ? 1 : 2;
+    n->hard = (struct raft_hard_state){
+        .term = member == 0 ? 2 : 3, .voted_for = member == 0 ? 1 : 3, .commit_index = 1};
+}
+
 static void begin(struct explorer *x)
 {
     const struct explore_options *o = x->o;
@@ -1080,6 +1093,9 @@ static void begin(struct explorer *x)
         struct node n = {0};
         n.snapshot.conf = i < o->voter_count ? conf : (struct raft_conf){0};
         struct outcome out = {0};
+        if (o->figure_8) {
+            begin_as_figure_8(&n, i);
+        }
         start_node(x, &n, i + 1);
         drain(x, &n, &out);
         s.node[i] = intern_node(x, &n);

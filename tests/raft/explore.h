@@ -25,6 +25,7 @@ struct explore_options {
     uint64_t term_max, index_max;
     unsigned wire_max, crash_max, duplicate_max, conf_max, read_max, compact_max;
     bool pre_vote;
+    bool figure_8;      /* three members begin with the logs {1,2}, {1}, {1,3} of Raft fig. 8, c */
     uint32_t state_max; /* stop there */
     bool quiet;
     struct group_report *report;

@@ -104,6 +104,18 @@ static void learners(void **state)
                                      .state_max = 500000});
 }
 
+static void figure_8(void **state)
+{
+    (void)state;
+    look_at((struct explore_options){.name = "three members, figure 8",
+                                     .voter_count = 3,
+                                     .term_max = 5,
+                                     .index_max = 4,
+                                     .wire_max = 3,
+                                     .figure_8 = true,
+                                     .state_max = 2000000});
+}
+
 static void millions_of_states_were_seen(void **state)
 {
     (void)state;
@@ -120,6 +132,7 @@ int main(void)
         cmocka_unit_test(changes_of_members),
         cmocka_unit_test(snapshots),
         cmocka_unit_test(learners),
+        cmocka_unit_test(figure_8),
         cmocka_unit_test(millions_of_states_were_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
