@@ -48,7 +48,9 @@ enum nb_status mvcc_stream_check(const struct mvcc_range_request *r)
     if (status != NB_OK) {
         return status;
     }
-    bool by_key = r->sort_target == MVCC_BY_KEY && r->sort_order != MVCC_SORT_DESCEND;
+    /* Without an order the target counts for nothing here, unlike in Range. */
+    bool by_key = r->sort_order == MVCC_SORT_NONE ||
+                  (r->sort_target == MVCC_BY_KEY && r->sort_order == MVCC_SORT_ASCEND);
     if (!by_key) {
         return NB_STREAM_SORT;
     }

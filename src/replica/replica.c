@@ -83,6 +83,7 @@ struct replica {
     struct replica_timings timings;
     uint64_t leader_seen;
     uint64_t leader_change_count, proposal_failed_count, read_failed_count;
+    bool disk_full;
     bool failed; /* the world was told that this is the end */
 };
 
@@ -856,15 +857,40 @@ static void expire(struct replica *r)
     }
 }
 
+/* Says once that the log's disk is full, and once that it is no more. [W13] */
+static void watch_space(struct replica *r)
+{
+    bool full = wal_is_full(r->wal);
+    if (full == r->disk_full) {
+        return;
+    }
+    r->disk_full = full;
+    if (full) {
+        nb_log(r->config.log, NB_LOG_ERROR, "wal.disk_full",
+               "the disk of the log is full: writes are refused until there is room again; reads go "
+               "on, nothing acknowledged is lost",
+               NB_KV_ID("member", r->config.member_id), NB_KV_END);
+    } else {
+        nb_log(r->config.log, NB_LOG_INFO, "wal.disk_has_room", NULL,
+               NB_KV_ID("member", r->config.member_id), NB_KV_END);
+    }
+}
+
+bool replica_disk_is_full(const struct replica *r)
+{
+    return r->disk_full;
+}
+
 void replica_tick(struct replica *r)
 {
     if (r->failed) {
         return;
     }
+    watch_space(r);
     raft_tick(r->raft);
     expire(r);
     compact_history(r);
-    if (r->syncs.count == 0) {
+    if (r->syncs.count == 0 || r->disk_full) {
         wal_mark_durable(r->wal);
     }
     if (backend_status(r->backend, NULL) == NB_NO_SPACE_DISK) {

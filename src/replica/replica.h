@@ -180,6 +180,8 @@ struct backend *replica_backend(struct replica *r);
 bool replica_is_learner(const struct replica *r);
 uint64_t replica_leader(const struct replica *r); /* 0: none known */
 uint64_t replica_term(const struct replica *r);
+/* The log cannot grow: what is proposed now would wait for room, so refuse it before. [W13] */
+bool replica_disk_is_full(const struct replica *r);
 /* A number for "all that is applied so far", and whether the backend holds that much durably. */
 uint64_t replica_commit_wanted(struct replica *r);
 bool replica_commit_done(const struct replica *r, uint64_t wanted);
