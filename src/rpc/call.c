@@ -372,6 +372,7 @@ void rpc_call_data(struct rpc_call *call, struct nb_bytes bytes, bool last)
         c->unfinished_bytes -= before;
         c->unfinished_bytes += rpc_reader_held_bytes(&call->reader);
         if (read == RPC_READ_MESSAGE) {
+            rpc_budget_add(&c->noise, 1); /* a small frame, but one that said something */
             take_message(call, message, last && bytes.len == 0);
         } else if (read != RPC_READ_MORE) {
             refuse_message(call, read);

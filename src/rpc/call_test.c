@@ -165,11 +165,12 @@ static void N08_both_ends_progress_through_small_windows(void **state)
         size_t sizes[8];
         for (size_t i = 0; i < 8; i++) {
             sizes[i] = nb_random_below(&random, nb_random_chance(&random, 1, 2) ? 100000 : 100);
-            (void)pair_call(&p, i % 2 == 0 ? "/t.S/Echo" : "/t.S/Chat",
-                            nb_bytes_of(data, sizes[i]), &o[i]);
+            (void)pair_call(&p, i % 2 == 0 ? "/t.S/Echo" : "/t.S/Chat", nb_bytes_of(data, sizes[i]),
+                            &o[i]);
         }
         p.now_ns += NS_PER_S;
-        for (int more = 0; more < 40; more++) { /* tiny windows use up the noise budget: time goes on */
+        for (int more = 0; more < 40;
+             more++) { /* tiny windows use up the noise budget: time goes on */
             p.now_ns += 20 * NS_PER_S;
             (void)pair_pump(&p);
         }
@@ -276,9 +277,8 @@ static void metadata_is_kept_and_reserved_headers_are_not(void **state)
     struct pair p;
     pair_init(&p, NULL, NULL);
     struct outcome o = {0};
-    struct rpc_metadata md[] = {{"token", nb_bytes_str("simple.12")},
-                                {"hasleader", nb_bytes_str("true")},
-                                {"empty", {0}}};
+    struct rpc_metadata md[] = {
+        {"token", nb_bytes_str("simple.12")}, {"hasleader", nb_bytes_str("true")}, {"empty", {0}}};
     struct rpc_client_request r = {.path = "/t.S/Later",
                                    .metadata = md,
                                    .metadata_count = 3,

@@ -26,6 +26,11 @@ struct rpc_budget {
     uint64_t per_second;
 };
 
+static inline void rpc_budget_add(struct rpc_budget *b, uint64_t tokens)
+{
+    b->left = b->max - b->left < tokens ? b->max : b->left + tokens;
+}
+
 enum rpc_phase {
     RPC_PHASE_SNIFF, /* too few bytes to know the protocol */
     RPC_PHASE_H2,
@@ -67,7 +72,7 @@ struct rpc_call {
     int32_t stream_id;
     uint16_t http_status;    /* of a refusal; else 200 */
     uint8_t status;          /* enum rpc_status */
-    uint8_t started : 1; /* on_call_start was called */
+    uint8_t started : 1;     /* on_call_start was called */
     uint8_t open : 1;        /* its headers are complete */
     uint8_t dispatched : 1;  /* a handler has been called */
     uint8_t held : 1;        /* the unary message waits for the half-close */

@@ -12,19 +12,14 @@ enum { CONTINUATIONS_MAX = 16, SMALL_DATA_BYTES = 64, PING_STRIKES_MAX = 2, FRAM
 
 static const uint64_t no_stream_ping_ns = UINT64_C(7200) * 1000000000; /* as grpc-go */
 
-static void budget_add(struct rpc_budget *b, uint64_t tokens)
-{
-    b->left = b->max - b->left < tokens ? b->max : b->left + tokens;
-}
-
 /* Tokens come back with time. */
 static void refill(struct rpc_conn *c)
 {
     uint64_t elapsed_ms = (c->now_ns - c->refill_ns) / 1000000;
     if (c->now_ns > c->refill_ns && elapsed_ms >= 10) {
         elapsed_ms = elapsed_ms < 1000000 ? elapsed_ms : 1000000;
-        budget_add(&c->noise, c->noise.per_second * elapsed_ms / 1000);
-        budget_add(&c->resets, c->resets.per_second * elapsed_ms / 1000);
+        rpc_budget_add(&c->noise, c->noise.per_second * elapsed_ms / 1000);
+        rpc_budget_add(&c->resets, c->resets.per_second * elapsed_ms / 1000);
         c->refill_ns = c->now_ns;
     }
 }
@@ -336,7 +331,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     if (call != NULL) {
         rpc_call_cancel(call, RPC_CANCEL_RESET);
         rpc_call_release(call);
-        budget_add(&c->noise, 2);
+        rpc_budget_add(&c->noise, 2);
     }
     return 0;
 }
@@ -352,7 +347,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
                 (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
                                                 NGHTTP2_NO_ERROR);
             } else {
-                budget_add(&c->resets, 1);
+                rpc_budget_add(&c->resets, 1);
             }
         }
     } else if (frame->hd.type == NGHTTP2_RST_STREAM &&
@@ -378,7 +373,7 @@ static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
     call->out_at += len;
     c->unread_bytes -= len;
     c->ping_reset = true;
-    budget_add(&c->noise, 2);
+    rpc_budget_add(&c->noise, 2);
     if (call->out_at == call->out.len) {
         call->out_at = 0;
         if (call->out.capacity > 4096) {

@@ -21,15 +21,10 @@ struct peer {
 static void frame(struct peer *p, unsigned type, unsigned flags, uint32_t stream, const void *data,
                   size_t len)
 {
-    const uint8_t head[9] = {(uint8_t)(len >> 16),
-                             (uint8_t)(len >> 8),
-                             (uint8_t)len,
-                             (uint8_t)type,
-                             (uint8_t)flags,
-                             (uint8_t)(stream >> 24),
-                             (uint8_t)(stream >> 16),
-                             (uint8_t)(stream >> 8),
-                             (uint8_t)stream};
+    const uint8_t head[9] = {
+        (uint8_t)(len >> 16),    (uint8_t)(len >> 8),    (uint8_t)len,
+        (uint8_t)type,           (uint8_t)flags,         (uint8_t)(stream >> 24),
+        (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream};
     nb_buf_append(&p->in, head, sizeof head);
     nb_buf_append(&p->in, data, len);
 }
@@ -270,7 +265,8 @@ static void N05_a_flood_of_settings_or_pings_ends_the_connection(void **state)
 static void N06_frames_that_bring_nothing_are_counted(void **state)
 {
     (void)state;
-    /* Frames of unknown types are not among them: nghttp2 passes over them for the cost of reading. */
+    /* Frames of unknown types are not among them: nghttp2 passes over them for the cost of reading.
+     */
     for (int kind = 0; kind < 3; kind++) {
         struct peer p;
         begin(&p, NULL);
@@ -425,6 +421,63 @@ static void N10_unfinished_messages_of_a_connection_are_bounded(void **state)
     end(&p);
 }
 
+/* One call, with these bytes for a body. No handler sees it, it is answered, the connection goes
+ * on. */
+static void expect_refusal(const char *path, const char *body, size_t len, unsigned flags)
+{
+    struct peer p;
+    begin(&p, NULL);
+    headers(&p, END_HEADERS, 1, path);
+    frame(&p, DATA, flags, 1, body, len);
+    assert_int_equal(say(&p), NB_OK);
+    assert_int_equal(p.pair.messages, 0);
+    assert_int_equal(p.responses, 1);
+    assert_int_equal(p.resets, (flags & END_STREAM) == 0); /* it need not send the rest */
+    assert_int_equal(p.goaways, 0);
+    assert_int_equal(rpc_conn_call_count(p.pair.conn), 0);
+    end(&p);
+}
+
+static void N10_broken_framing_is_answered_and_no_handler_sees_it(void **state)
+{
+    (void)state;
+    expect_refusal("/t.S/Echo", "\1\0\0\0\1x", 6, END_STREAM); /* compressed */
+    expect_refusal("/t.S/Echo", "\7\0\0\0\1x", 6, END_STREAM); /* no such flag */
+    expect_refusal("/t.S/Echo", "\0\0\0\0\2x", 6, END_STREAM); /* cut short */
+    expect_refusal("/t.S/Echo", "\0\0", 2, END_STREAM);
+    expect_refusal("/t.S/Echo", "", 0, END_STREAM); /* none */
+    expect_refusal("/t.S/Echo", "\0\xff\xff\xff\xff", 5, 0);
+    expect_refusal("/t.S/Echo", "\0\0\0\0\1x\0\0\0\0\1y", 12, 0); /* two of them */
+    expect_refusal("/t.S/Chat", "\0\xff\xff\xff\xff", 5, 0);
+    expect_refusal("/t.S/Chat", "\0\0\0\0\2x", 6, END_STREAM);
+    expect_refusal("/nothing", "\0\0\0\0\1x", 6, END_STREAM);
+}
+
+static void N09_what_is_not_grpc_is_told_so_and_reaches_no_handler(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {{"GET", "application/grpc"},
+                                           {"POST", "application/json"},
+                                           {"POST", "application/grpc-web"}};
+    for (size_t i = 0; i < NB_ARRAY_LEN(cases); i++) {
+        struct peer p;
+        begin(&p, NULL);
+        struct nb_buf b = {0};
+        field(&b, ":method", cases[i][0]);
+        field(&b, ":scheme", "http");
+        field(&b, ":path", "/t.S/Chat");
+        field(&b, ":authority", "a");
+        field(&b, "content-type", cases[i][1]);
+        frame(&p, HEADERS, END_HEADERS | END_STREAM, 1, b.data, b.len);
+        nb_buf_deinit(&b);
+        assert_int_equal(say(&p), NB_OK);
+        assert_int_equal(p.responses, 1);
+        assert_int_equal(p.pair.opened, 0);
+        assert_int_equal(p.resets, 0);
+        end(&p);
+    }
+}
+
 static void N11_pings_come_at_most_every_five_seconds(void **state)
 {
     (void)state;
@@ -484,6 +537,8 @@ int main(void)
         cmocka_unit_test(N08_more_data_than_the_window_is_refused),
         cmocka_unit_test(N09_frames_on_wrong_streams_end_the_connection),
         cmocka_unit_test(N10_unfinished_messages_of_a_connection_are_bounded),
+        cmocka_unit_test(N10_broken_framing_is_answered_and_no_handler_sees_it),
+        cmocka_unit_test(N09_what_is_not_grpc_is_told_so_and_reaches_no_handler),
         cmocka_unit_test(N11_pings_come_at_most_every_five_seconds),
         cmocka_unit_test(N11_pings_without_a_stream_are_not_permitted),
     };

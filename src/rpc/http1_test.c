@@ -24,12 +24,13 @@ static void a_request_is_the_same_at_every_split(void **state)
         struct pair p;
         pair_init(&p, NULL, NULL);
         p.split = split;
-        assert_string_equal(ask(&p, "POST /a?b=c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"),
-                            OK_HEAD "Content-Length: 15\r\n\r\nPOST /a b=c abc");
         assert_string_equal(
-            ask(&p, "POST /v HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-                    "3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"),
-            OK_HEAD "Content-Length: 22\r\n\r\nPOST /v  abc0123456789");
+            ask(&p, "POST /a?b=c HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"),
+            OK_HEAD "Content-Length: 15\r\n\r\nPOST /a b=c abc");
+        assert_string_equal(ask(&p,
+                                "POST /v HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                "3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"),
+                            OK_HEAD "Content-Length: 22\r\n\r\nPOST /v  abc0123456789");
         assert_string_equal(ask(&p, "HEAD /h HTTP/1.1\r\nHost: x\r\n\r\n"),
                             OK_HEAD "Content-Length: 9\r\n\r\n");
         assert_int_equal(p.conn_status, NB_OK);
@@ -43,9 +44,10 @@ static void requests_behind_one_another_are_answered_in_order(void **state)
     (void)state;
     struct pair p;
     pair_init(&p, NULL, NULL);
-    assert_string_equal(ask(&p, "GET /later HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"
-                                "GET /c HTTP/1.0\r\n\r\n"),
-                        "");
+    assert_string_equal(
+        ask(&p, "GET /later HTTP/1.1\r\nHost: x\r\n\r\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+                "GET /c HTTP/1.0\r\n\r\n"),
+        "");
     assert_int_equal(p.http_count, 1);
     struct nb_bytes value;
     assert_true(rpc_http_header(p.http, "hOST", &value));

@@ -27,13 +27,8 @@ static void timeout_is_digits_and_a_unit(void **state)
 static void timeout_written_is_never_shorter_than_meant(void **state)
 {
     (void)state;
-    const uint64_t cases[] = {0,
-                              1,
-                              99999999,
-                              100000000,
-                              UINT64_C(7000000001),
-                              UINT64_C(3600000000000),
-                              UINT64_MAX / 4};
+    const uint64_t cases[] = {
+        0, 1, 99999999, 100000000, UINT64_C(7000000001), UINT64_C(3600000000000), UINT64_MAX / 4};
     for (size_t i = 0; i < NB_ARRAY_LEN(cases); i++) {
         char text[RPC_TIMEOUT_TEXT_MAX];
         size_t len = rpc_timeout_format(cases[i], text);
