@@ -13,6 +13,7 @@ build: ## build the release binary: static, stripped (the default)
 	@tools/setup.sh build
 	@mkdir -p build
 	@$(call configure,release)
+	@[ -f src/cli/main.c ] || { echo "there is no src/cli/main.c yet, so no binary"; exit 1; }
 	@$(call compile,release,--target nabata)
 	@size=$$(stat -c %s build/release/nabata) && \
 		echo "build/release/nabata: $$((size / 1024)) KiB"
@@ -33,6 +34,7 @@ lint: ## floors, format, clang-tidy, gcc -fanalyzer, shellcheck
 
 bench: build ## measure a group of three on this machine
 	@tools/setup.sh bench
+	@[ -x bench/run.sh ] || { echo "there is no bench/run.sh yet"; exit 1; }
 	@bench/run.sh build/release/nabata
 
 format: ## clang-format all sources in place
@@ -40,7 +42,7 @@ format: ## clang-format all sources in place
 	@git ls-files '*.c' '*.h' | xargs -r clang-format -i
 
 fuzz: ## every fuzz target under libFuzzer, FUZZ_SECONDS (20) each
-	@tools/setup.sh lint
+	@tools/setup.sh fuzz
 	@mkdir -p build
 	@$(call configure,fuzz)
 	@$(call compile,fuzz)

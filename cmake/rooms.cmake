@@ -43,8 +43,11 @@ function(nabata_room name)
     endforeach()
 endfunction()
 
-# nabata_test(name source libraries...): a cmocka test, run by ctest under that name.
+# nabata_test(name source libraries...): a cmocka test, run by ctest under that name. None in the static build.
 function(nabata_test name source)
+    if(NABATA_STATIC)
+        return()
+    endif()
     string(REPLACE "/" "_" target ${name}_test)
     add_executable(${target} ${source})
     target_link_libraries(${target} PRIVATE ${ARGN} cmocka)

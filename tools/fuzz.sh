@@ -23,5 +23,6 @@ for target in "$folder"/fuzz_*; do
         echo "fuzz: $name failed; its input is at build/fuzz-corpus/$name-*" >&2
         exit 1
     fi
-    echo "fuzz: $name $(grep -c . "$log") lines of log, $(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$log") runs: fine"
+    runs=$(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$log")
+    echo "fuzz: $name: $runs runs, fine"
 done

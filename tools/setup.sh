@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a verb of the Makefile needs, and only those that are missing.
 #
-#     tools/setup.sh [build|test|lint|bench]...     (default: build)
+#     tools/setup.sh [build|test|lint|fuzz|bench]...     (default: build)
 #
 # Needs root or sudo when something is missing. Elsewhere than on Debian and its kin it names what is needed.
 set -eu
@@ -11,6 +11,7 @@ build="build-essential cmake ninja-build pkg-config libuv1-dev libnghttp2-dev li
     libcmocka-dev"
 test="$build curl iproute2 procps python3"
 lint="$build clang clang-format clang-tidy python3 shellcheck"
+fuzz="$build clang libclang-rt-14-dev"
 bench="$build curl procps python3"
 optional_for_test="etcd-client valgrind" # tests that use them are skipped without them
 
@@ -21,9 +22,10 @@ for profile in "${@:-build}"; do
     build) wanted="$wanted $build" ;;
     test) wanted="$wanted $test" optional="$optional_for_test" ;;
     lint) wanted="$wanted $lint" ;;
+    fuzz) wanted="$wanted $fuzz" ;;
     bench) wanted="$wanted $bench" ;;
     *)
-        echo "setup: unknown profile '$profile' (known: build, test, lint, bench)" >&2
+        echo "setup: unknown profile '$profile' (known: build, test, lint, fuzz, bench)" >&2
         exit 2
         ;;
     esac
@@ -99,6 +101,6 @@ fi
 for package in $nice_to_have; do
     if ! install "$package" >/dev/null 2>&1; then
         echo "setup: $package cannot be installed; the tests that use it will be skipped"
-        : >"${TMPDIR:-/tmp}/nabata-setup-optional-tried"
+        : >"${TMPDIR:-/tmp}/nabata-setup-optional-tried" || true
     fi
 done

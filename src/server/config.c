@@ -1,6 +1,7 @@
 #include "server/config.h"
 
 #include "base/options.h"
+#include "base/version.h"
 #include "server/flags.h"
 
 #include <inttypes.h>
@@ -295,6 +296,28 @@ static bool take_times(struct setup *s)
     return true;
 }
 
+static bool take_compaction(struct setup *s)
+{
+    struct server_config *c = s->config;
+    struct nb_options *o = &s->options;
+    const char *mode = nb_options_string(o, "auto-compaction-mode");
+    if (strcmp(mode, "periodic") != 0 && strcmp(mode, "revision") != 0) {
+        nb_buf_append_str(s->message, "unknown auto-compaction-mode \"");
+        nb_json_escape(s->message, nb_bytes_str(mode));
+        nb_buf_append_str(s->message, "\"");
+        return false;
+    }
+    c->compaction_batch_limit = nb_options_uint64(o, "compaction-batch-limit");
+    if (c->compaction_batch_limit == 0) {
+        c->compaction_batch_limit = 1000;
+    }
+    c->compaction_sleep_interval_ns = nb_options_duration_ns(o, "compaction-sleep-interval");
+    if (c->compaction_sleep_interval_ns == 0) {
+        c->compaction_sleep_interval_ns = 10 * ns_of_ms;
+    }
+    return true;
+}
+
 static bool take_limits(struct setup *s)
 {
     struct server_config *c = s->config;
@@ -311,14 +334,6 @@ static bool take_limits(struct setup *s)
     }
     int64_t quota = nb_options_int64(o, "quota-backend-bytes");
     c->quota_bytes = quota < 0 ? UINT64_MAX : quota == 0 ? quota_default_bytes : (uint64_t)quota;
-    c->compaction_batch_limit = nb_options_uint64(o, "compaction-batch-limit");
-    if (c->compaction_batch_limit == 0) {
-        c->compaction_batch_limit = 1000;
-    }
-    c->compaction_sleep_interval_ns = nb_options_duration_ns(o, "compaction-sleep-interval");
-    if (c->compaction_sleep_interval_ns == 0) {
-        c->compaction_sleep_interval_ns = 10 * ns_of_ms;
-    }
     return true;
 }
 
@@ -431,17 +446,28 @@ static bool take_file(struct setup *s, const char *path)
     return fine;
 }
 
+/* The words of a Go build for this machine. */
+static const char *go_arch(void)
+{
+#if defined(__aarch64__)
+    return "arm64";
+#else
+    return "amd64";
+#endif
+}
+
 static void print_version(bool as_etcd, struct nb_buf *out)
 {
-    nb_buf_append_str(out, as_etcd ? "etcd Version: 3.7.1\n"
-                                     "Git SHA: 5e7fd0de9a57\n"
-                                     "Go Version: go1.26.5\n"
-#if defined(__aarch64__)
-                                     "Go OS/Arch: linux/arm64\n"
-#else
-                                     "Go OS/Arch: linux/amd64\n"
-#endif
-                                   : "nabata 0.1.0 (etcd API 3.7.1)\n");
+    if (as_etcd) {
+        nb_buf_printf(out,
+                      "etcd Version: %s\n"
+                      "Git SHA: %s\n"
+                      "Go Version: %s\n"
+                      "Go OS/Arch: linux/%s\n",
+                      NB_ETCD_VERSION, NB_ETCD_GIT_SHA, NB_ETCD_GO_VERSION, go_arch());
+    } else {
+        nb_buf_printf(out, "nabata %s (etcd API %s)\n", NB_VERSION, NB_ETCD_VERSION);
+    }
 }
 
 static void print_help(const struct setup *s, struct nb_buf *out)
@@ -472,8 +498,8 @@ static void print_help(const struct setup *s, struct nb_buf *out)
 
 static bool take_all(struct setup *s)
 {
-    return take_member(s) && take_times(s) && take_limits(s) && take_clients(s) &&
-           take_logging(s) && take_gates(s) && take_urls(s);
+    return take_member(s) && take_times(s) && take_limits(s) && take_compaction(s) &&
+           take_clients(s) && take_logging(s) && take_gates(s) && take_urls(s);
 }
 
 static enum server_config_outcome run(struct setup *s, int argc, char *const *argv,

@@ -40,6 +40,30 @@ static void check_urls(const char *text)
     nb_arena_deinit(&arena);
 }
 
+/* The same words to the command line's rules; the server's table has no letters, so give it one. */
+static void check_pflag(int count, char *const *words)
+{
+    static const struct nb_option rows[] = {
+        {.name = "write-out", .letter = 'w', .type = NB_OPTION_CHOICE, .choices = "simple,json"},
+        {.name = "name", .letter = 'n', .type = NB_OPTION_STRING},
+        {.name = "prefix", .letter = 'p', .type = NB_OPTION_BOOL},
+        {.name = "endpoints", .type = NB_OPTION_LIST, .flags = NB_OPTION_APPEND},
+        {.name = "timeout", .letter = 't', .type = NB_OPTION_DURATION, .bare_text = "1s"},
+    };
+    for (int style = NB_OPTIONS_GO_FLAG; style <= NB_OPTIONS_PFLAG_UNTIL_ARGUMENT; style++) {
+        struct nb_options o;
+        struct nb_buf message = {0};
+        nb_options_init(&o);
+        nb_options_add(&o, rows, NB_ARRAY_LEN(rows));
+        enum nb_options_result result =
+            nb_options_parse(&o, (enum nb_options_style)style, count, words, &message);
+        nb_assert((result == NB_OPTIONS_BAD) == (message.len != 0));
+        nb_assert(o.argument_count <= (size_t)count);
+        nb_options_deinit(&o);
+        nb_buf_deinit(&message);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *copy = nb_alloc(size + 1);
@@ -58,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check_urls(p);
         }
     }
+    check_pflag(count - 1, words + 1);
     int flags = 1 + (count - 1) / 2;
     for (int i = flags; i < count; i++) {
         variables[i - flags] = words[i];
