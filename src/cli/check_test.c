@@ -122,8 +122,9 @@ static void on_delete(struct rpc_call *call, struct nb_bytes message)
 static void on_status(struct rpc_call *call, struct nb_bytes message)
 {
     (void)message;
-    Etcdserverpb__StatusResponse answer = ETCDSERVERPB__STATUS_RESPONSE__INIT;
+    Etcdserverpb__StatusResponse answer;
     Etcdserverpb__ResponseHeader header = header_of(call);
+    etcdserverpb__status_response__init(&answer);
     answer.header = &header;
     answer.leader = 1;
     answer.raftindex = answer.raftappliedindex = APPLIED;
@@ -148,7 +149,8 @@ static void on_node(struct rpc_call *call, struct nb_bytes message)
     char role[16];
     Nabatapb__NodeRequest *request =
         nabatapb__node_request__unpack(NULL, message.len, message.data);
-    Nabatapb__NodeResponse answer = NABATAPB__NODE_RESPONSE__INIT;
+    Nabatapb__NodeResponse answer;
+    nabatapb__node_response__init(&answer);
     (void)snprintf(role, sizeof role, "%s", place_of(call) == 0 ? "leader" : "follower");
     answer.role = role;
     answer.last_index = answer.applied_index = APPLIED + place_of(call);
@@ -165,9 +167,10 @@ static void on_log(struct rpc_call *call, struct nb_bytes message)
     char kind[] = "put";
     ProtobufCBinaryData key = ops_text("k");
     for (uint64_t index = 1 + place_of(call); index <= 4; index++) {
-        Nabatapb__LogEntry entry = NABATAPB__LOG_ENTRY__INIT, *entries[] = {&entry};
+        Nabatapb__LogEntry entry, *entries[] = {&entry};
         Nabatapb__LogResponse piece = NABATAPB__LOG_RESPONSE__INIT;
         struct nb_buf bytes = {0};
+        nabatapb__log_entry__init(&entry);
         entry.index = index;
         entry.term = 2;
         entry.kind = kind;
