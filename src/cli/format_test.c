@@ -148,11 +148,13 @@ static void txn_is_outcome_and_parts(void **state)
 static void members_simple_is_a_row_each(void **state)
 {
     (void)state;
-    char *peers[] = {(char[]){"http://a:2380"}, (char[]){"http://b:2380"}};
+    char first[] = "http://a:2380", second[] = "http://b:2380";
+    char *peers[] = {first, second};
     char name[] = "m1";
-    Etcdserverpb__Member member = ETCDSERVERPB__MEMBER__INIT;
+    Etcdserverpb__Member member;
     Etcdserverpb__Member *members[] = {&member};
     Etcdserverpb__MemberListResponse list = ETCDSERVERPB__MEMBER_LIST_RESPONSE__INIT;
+    etcdserverpb__member__init(&member);
     member.id = 0x8211f1d0f64f3269;
     member.name = name;
     member.peerurls = peers;

@@ -26,7 +26,7 @@ struct playground;
 
 struct child {
     struct playground *playground;
-    char name[16];
+    char name[24];
     uint16_t client_port, peer_port, metrics_port;
     pid_t pid; /* 0: not running */
     int log_fd;

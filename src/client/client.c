@@ -12,6 +12,7 @@ enum {
 
 static const uint64_t tick_ns = 50 * 1000 * 1000;
 static const uint64_t retry_ns = 25 * 1000 * 1000; /* as the Go client's back-off */
+static const uint64_t slack_ns = 2 * 1000 * 1000;
 static const uint64_t dial_default_ns = 2ULL * 1000 * 1000 * 1000;
 static const uint64_t call_default_ns = 5ULL * 1000 * 1000 * 1000;
 
@@ -203,6 +204,11 @@ static void on_rpc_done(struct rpc_client_call *rpc, void *user, enum rpc_status
         keep_error(call, text);
         call_wait(call, retry_ns);
         return;
+    }
+    /* The server keeps the same deadline, and its reset may come before our tick. */
+    if (status == RPC_CANCELED && net_now_ns() + slack_ns >= call->deadline_ns) {
+        status = RPC_DEADLINE_EXCEEDED;
+        text = nb_bytes_str("context deadline exceeded");
     }
     if (status == RPC_DEADLINE_EXCEEDED && call->last_error.len > 0) {
         struct nb_buf both = {0};

@@ -8,7 +8,7 @@
 enum { SERVERS = 2 };
 
 /* What a server does with the next calls. */
-enum act { ACT_ANSWER, ACT_UNAVAILABLE, ACT_LEARNER, ACT_IGNORE, ACT_CLOSE };
+enum act { ACT_ANSWER, ACT_UNAVAILABLE, ACT_LEARNER, ACT_IGNORE, ACT_CLOSE, ACT_CANCEL_LATE };
 
 struct node {
     struct net_listener *listener;
@@ -42,6 +42,11 @@ static void on_call(struct rpc_call *call, struct nb_bytes message)
         rpc_call_finish(call, RPC_FAILED_PRECONDITION, "etcdserver: rpc not supported for learner");
         break;
     case ACT_IGNORE:
+        break;
+    case ACT_CANCEL_LATE: /* at the client's deadline, as a server that keeps it too */
+        while (net_now_ns() < rpc_call_deadline_ns(call)) {
+        }
+        rpc_call_finish(call, RPC_CANCELED, "reset");
         break;
     case ACT_CLOSE:
         net_conn_close(peer->conn);
@@ -279,6 +284,17 @@ static void a_call_ends_at_its_deadline(void **state)
     client_destroy(client);
 }
 
+static void a_cancel_at_the_deadline_is_the_deadline(void **state)
+{
+    (void)state;
+    nodes[0].act = ACT_CANCEL_LATE;
+    struct client *client = client_of(nodes[0].endpoint, NULL);
+    struct client_answer answer = call(client, 0, 30000000);
+    assert_int_equal(answer.status, RPC_DEADLINE_EXCEEDED);
+    client_answer_deinit(&answer);
+    client_destroy(client);
+}
+
 static void tls_is_refused_with_a_word(void **state)
 {
     (void)state;
@@ -328,6 +344,7 @@ int main(void)
         TEST(a_dead_endpoint_is_passed_over),
         TEST(nobody_there_is_said_and_nothing_was_sent),
         TEST(a_call_ends_at_its_deadline),
+        TEST(a_cancel_at_the_deadline_is_the_deadline),
         TEST(tls_is_refused_with_a_word),
         TEST(a_canceled_call_is_silent),
     };
