@@ -400,11 +400,9 @@ int cli_main(int argc, char **argv, char *const *envp)
 {
     const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
     const char *name = argc == 0 ? "nabata" : slash != NULL ? slash + 1 : argv[0];
-#ifdef NABATA_HAVE_SERVER
     if (strcmp(name, "etcd") == 0) {
         return cli_command_server.run_raw(argc, argv);
     }
-#endif
     struct cli cli = {.program = strcmp(name, "etcdctl") == 0 ? "etcdctl" : "nabata"};
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         char version[] = "version";

@@ -8,9 +8,7 @@
 enum { NAME_WORDS_MAX = 2, COMMANDS_MAX = 64 };
 
 const struct cli_command *const cli_commands[] = {
-#ifdef NABATA_HAVE_SERVER
     &cli_command_server,
-#endif
     &cli_command_playground,
     &cli_command_put,
     &cli_command_get,

@@ -6,9 +6,7 @@
 
 struct cli_command;
 
-#ifdef NABATA_HAVE_SERVER
 extern const struct cli_command cli_command_server;
-#endif
 extern const struct cli_command cli_command_playground;
 extern const struct cli_command cli_command_put;
 extern const struct cli_command cli_command_get;
