@@ -37,6 +37,7 @@ static const struct rpc_method methods[] = {
     UNARY("grpc.health.v1.Health",    "Check",       api_health_check, 12),
     UNARY("nabatapb.Inspect",         "Node",        api_node,         13),
     STREAM("nabatapb.Inspect",        "Log",         api_log,          14),
+    STREAM("grpc.health.v1.Health",   "Watch",       api_health_watch, 15),
 };
 /* clang-format on */
 

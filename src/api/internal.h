@@ -7,10 +7,11 @@
 #include "api/api.h"
 #include "api/errors.h"
 #include "api/metrics.h"
+#include "base/version.h"
 #include "base/wire.h"
 
 /* The version of etcd that clients are told, and the versions of store and cluster. */
-#define API_ETCD_VERSION "3.7.1"
+#define API_ETCD_VERSION NB_ETCD_VERSION
 #define API_STORAGE_VERSION "3.7.0"
 
 struct api_conn;
@@ -128,6 +129,7 @@ void api_hash_kv(struct rpc_call *call, struct nb_bytes message);
 void api_move_leader(struct rpc_call *call, struct nb_bytes message);
 void api_member_list(struct rpc_call *call, struct nb_bytes message);
 void api_health_check(struct rpc_call *call, struct nb_bytes message);
+void api_health_watch(struct rpc_call *call, struct nb_bytes message);
 void api_node(struct rpc_call *call, struct nb_bytes message);
 void api_log(struct rpc_call *call, struct nb_bytes message);
 

@@ -152,7 +152,8 @@ void api_range_stream(struct rpc_call *call, struct nb_bytes message)
  * applied everywhere [D05]. The first refusal raises the alarm through the log. */
 static bool has_space(struct api *a, struct rpc_call *call, uint64_t cost)
 {
-    if (machine_alarm_on(replica_machine(a->config.replica), MACHINE_ALARM_NOSPACE)) {
+    if (machine_alarm_on(replica_machine(a->config.replica), MACHINE_ALARM_NOSPACE) ||
+        replica_disk_is_full(a->config.replica)) {
         api_refuse(call, NB_NO_SPACE);
         return false;
     }

@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+enum { SCRATCH_BYTES_MAX = 64 * 1024 * 1024 };
+
 enum nb_status mvcc_range_check(const struct mvcc_range_request *r)
 {
     if (r->key.len == 0) {
@@ -46,7 +48,9 @@ enum nb_status mvcc_stream_check(const struct mvcc_range_request *r)
     if (status != NB_OK) {
         return status;
     }
-    bool by_key = r->sort_target == MVCC_BY_KEY && r->sort_order != MVCC_SORT_DESCEND;
+    /* Without an order the target counts for nothing here, unlike in Range. */
+    bool by_key = r->sort_order == MVCC_SORT_NONE ||
+                  (r->sort_target == MVCC_BY_KEY && r->sort_order == MVCC_SORT_ASCEND);
     if (!by_key) {
         return NB_STREAM_SORT;
     }
@@ -173,11 +177,9 @@ static void span_set_push(struct span_set *set, const struct span *s)
     if (last == NULL || !span_holds(last, s->first)) {
         set->spans[set->count++] = *s;
     } else if (!ends_later(last, s)) {
-        struct nb_bytes first = last->first; /* overlapping: one span from the first on */
-        if (s->single) { /* cannot be: a single that `last` holds does not end behind it */
-            return;
-        }
-        *last = (struct span){.first = first, .end = s->end};
+        nb_assert(!s->single); /* a single key that `last` holds does not end behind it */
+        last->end = s->end;    /* overlapping: one span from the first on */
+        last->single = false;
     }
 }
 
@@ -297,60 +299,66 @@ static bool own_puts(const struct mvcc_ops *ops, struct nb_arena *scratch, struc
     return true;
 }
 
-static bool no_duplicates(const struct mvcc_ops *ops, struct nb_arena *scratch,
-                          struct touched *out);
+static enum nb_status no_duplicates(const struct mvcc_ops *ops, struct nb_arena *scratch,
+                                    struct touched *out);
 
 /* One nested txn: its branches exclude each other, so both may put the same key. What it deletes
- * counts for the siblings behind it only. */
-static bool take_nested(const struct mvcc_txn_request *t, struct nb_arena *scratch,
-                        struct touched *all)
+ * counts for the siblings behind it only. Joining costs memory for each nested txn: one request of
+ * the largest size could ask for more than a hundred megabytes, and is refused before that. */
+static enum nb_status take_nested(const struct mvcc_txn_request *t, struct nb_arena *scratch,
+                                  struct touched *all)
 {
     struct touched success;
     struct touched failure;
-    if (!no_duplicates(&t->success, scratch, &success) ||
-        !no_duplicates(&t->failure, scratch, &failure)) {
-        return false;
+    enum nb_status status = no_duplicates(&t->success, scratch, &success);
+    if (status == NB_OK) {
+        status = no_duplicates(&t->failure, scratch, &failure);
+    }
+    if (status != NB_OK) {
+        return status;
     }
     (void)key_set_join(&success.puts, &failure.puts, false, scratch);
     if (any_held(&success.puts, &all->deletes) ||
         !key_set_join(&all->puts, &success.puts, true, scratch)) {
-        return false;
+        return NB_DUPLICATE_KEY;
     }
     all->deletes = span_set_join(&all->deletes, &success.deletes, scratch);
     all->deletes = span_set_join(&all->deletes, &failure.deletes, scratch);
-    return true;
+    return scratch->total > SCRATCH_BYTES_MAX ? NB_TOO_MANY_OPS : NB_OK;
 }
 
 /* Calls itself through nested txns, whose depth the decoder has bounded. */
-static bool no_duplicates(const struct mvcc_ops *ops, struct nb_arena *scratch, struct touched *out)
+static enum nb_status no_duplicates(const struct mvcc_ops *ops, struct nb_arena *scratch,
+                                    struct touched *out)
 {
     struct touched all = {.deletes = own_deletes(ops, scratch)};
     for (size_t i = 0; i < ops->count; i++) {
-        if (ops->items[i].kind == MVCC_OP_TXN &&
-            !take_nested(ops->items[i].as.txn, scratch, &all)) {
-            return false;
+        if (ops->items[i].kind == MVCC_OP_TXN) {
+            enum nb_status status = take_nested(ops->items[i].as.txn, scratch, &all);
+            if (status != NB_OK) {
+                return status;
+            }
         }
     }
     struct key_set own;
     if (!own_puts(ops, scratch, &own) || any_held(&own, &all.deletes) ||
         !key_set_join(&all.puts, &own, true, scratch)) {
-        return false;
+        return NB_DUPLICATE_KEY;
     }
     *out = all;
-    return true;
+    return NB_OK;
 }
 
 enum nb_status mvcc_txn_check(const struct mvcc_txn_request *t, uint32_t ops_max,
                               struct nb_arena *scratch)
 {
-    enum nb_status status = check_shape(t, ops_max);
-    if (status != NB_OK) {
-        return status;
-    }
     struct touched unused;
-    if (!no_duplicates(&t->success, scratch, &unused) ||
-        !no_duplicates(&t->failure, scratch, &unused)) {
-        return NB_DUPLICATE_KEY;
+    enum nb_status status = check_shape(t, ops_max);
+    if (status == NB_OK) {
+        status = no_duplicates(&t->success, scratch, &unused);
     }
-    return NB_OK;
+    if (status == NB_OK) {
+        status = no_duplicates(&t->failure, scratch, &unused);
+    }
+    return status;
 }

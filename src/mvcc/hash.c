@@ -49,10 +49,11 @@ enum nb_status mvcc_hash_begin(struct mvcc *m, int64_t revision, struct mvcc_has
     if (revision > m->current) {
         return NB_FUTURE_REVISION;
     }
-    if (revision < m->compact) {
+    if (revision > 0 && revision < m->compact) {
         return NB_COMPACTED;
     }
     start(m, revision, out);
+    out->done = revision < 0; /* etcd takes it for the time before the first row */
     return NB_OK;
 }
 

@@ -78,7 +78,7 @@ static void record_free(struct mvcc_index *x, struct mvcc_record *r)
 void mvcc_index_deinit(struct mvcc_index *x)
 {
     for (size_t i = 0; i < x->loading_count; i++) {
-        record_free(x, x->loading[i]);
+        record_free(x, x->loading[i].record);
     }
     nb_free(x->loading);
     struct mvcc_cursor c = mvcc_tree_seek(&x->tree, (struct nb_bytes){0});
@@ -140,30 +140,37 @@ static struct mvcc_record *record_create(struct mvcc_index *x, struct nb_bytes k
     return r;
 }
 
+void mvcc_index_renew(struct mvcc_index *x, struct mvcc_record *r, int64_t main, uint32_t sub,
+                      bool leased)
+{
+    push_newest(x, r);
+    set_newest(r, main, sub);
+    if (r->dead) {
+        r->dead = 0;
+        r->create = main;
+        mvcc_tree_set_live(&x->tree, r, true);
+    }
+    r->version++;
+    r->leased = leased;
+}
+
 struct mvcc_record *mvcc_index_put(struct mvcc_index *x, struct nb_bytes key, int64_t main,
                                    uint32_t sub, bool leased)
 {
     uint64_t hash = mvcc_table_hash(&x->table, key);
     struct mvcc_record *r = mvcc_table_find(&x->table, hash, key);
-    if (r == NULL) {
-        r = record_create(x, key);
-        r->mod = main;
-        r->mod_sub = sub;
-        r->create = main;
-        r->version = 1;
-        mvcc_table_insert(&x->table, hash, r);
-        mvcc_tree_insert(&x->tree, r);
-    } else {
-        push_newest(x, r);
-        set_newest(r, main, sub);
-        if (r->dead) {
-            r->dead = 0;
-            r->create = main;
-            mvcc_tree_set_live(&x->tree, r, true);
-        }
-        r->version++;
+    if (r != NULL) {
+        mvcc_index_renew(x, r, main, sub, leased);
+        return r;
     }
+    r = record_create(x, key);
+    r->mod = main;
+    r->mod_sub = sub;
+    r->create = main;
+    r->version = 1;
     r->leased = leased;
+    mvcc_table_insert(&x->table, hash, r);
+    mvcc_tree_insert(&x->tree, r);
     return r;
 }
 
@@ -252,10 +259,13 @@ bool mvcc_index_load(struct mvcc_index *x, const struct mvcc_row *row)
     if (r == NULL) {
         r = record_create(x, row->key);
         r->dead = 1; /* not yet put */
+        if (mvcc_table_full(&x->table)) {
+            mvcc_table_widen(&x->table, x->loading, x->loading_count);
+        }
         mvcc_table_insert(&x->table, hash, r);
         x->loading =
             nb_grow(x->loading, &x->loading_capacity, x->loading_count + 1, sizeof *x->loading);
-        x->loading[x->loading_count++] = r;
+        x->loading[x->loading_count++] = (struct mvcc_hashed){.hash = hash, .record = r};
     } else {
         if (row->main < r->mod || (row->main == r->mod && row->sub <= r->mod_sub)) {
             return false;
@@ -273,8 +283,13 @@ bool mvcc_index_load(struct mvcc_index *x, const struct mvcc_row *row)
 
 void mvcc_index_loaded(struct mvcc_index *x)
 {
-    mvcc_sort_records(x->loading, x->loading_count);
-    mvcc_tree_build(&x->tree, x->loading, x->loading_count);
+    struct mvcc_record **records = nb_alloc(x->loading_count * sizeof *records);
+    for (size_t i = 0; i < x->loading_count; i++) {
+        records[i] = x->loading[i].record;
+    }
+    mvcc_sort_records(records, x->loading_count);
+    mvcc_tree_build(&x->tree, records, x->loading_count);
+    nb_free(records);
     nb_free(x->loading);
     x->loading = NULL;
     x->loading_count = 0;

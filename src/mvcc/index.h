@@ -18,7 +18,7 @@ struct mvcc_index {
     struct mvcc_slab slab;
     struct mvcc_table table;
     struct mvcc_tree tree;
-    struct mvcc_record **loading; /* while loading: all records, in no order; owned */
+    struct mvcc_hashed *loading; /* while loading: all records, in no order; owned */
     size_t loading_count, loading_capacity;
 };
 
@@ -32,6 +32,9 @@ struct mvcc_record *mvcc_index_find(const struct mvcc_index *x, struct nb_bytes 
  * date. */
 struct mvcc_record *mvcc_index_put(struct mvcc_index *x, struct nb_bytes key, int64_t main,
                                    uint32_t sub, bool leased);
+/* The same of a key whose record is at hand. */
+void mvcc_index_renew(struct mvcc_index *x, struct mvcc_record *r, int64_t main, uint32_t sub,
+                      bool leased);
 /* A deletion of an alive key at (main, sub). */
 void mvcc_index_delete(struct mvcc_index *x, struct mvcc_record *r, int64_t main, uint32_t sub);
 

@@ -173,8 +173,8 @@ bool mvcc_compact_step(struct mvcc *m, size_t key_count);
 bool mvcc_compact_pending(const struct mvcc *m);
 
 /*
- * HashKV [etcd mvcc/hash.go]: crc32c over the history up to `revision` (0: current) as the compact
- * revision leaves it. In steps, so that the loop is not held up; writes and removals between two
+ * HashKV [etcd mvcc/hash.go]: crc32c over the history up to `revision` (0: current; below 0: none of
+ * it) as the compact revision leaves it. In steps, so that the loop is not held up; writes and removals between two
  * steps do not change the result, a compaction does (NB_COMPACTED if it passes the revision;
  * otherwise the hash starts over).
  */
@@ -198,7 +198,9 @@ NB_MUST_USE enum nb_status mvcc_hash_all(struct mvcc *m, uint32_t *out_sum);
 
 /*
  * Batches. The owner of the backend calls `seal` right before each backend_commit, and `reaped`
- * right after each backend_reap with what that returned.
+ * right after each backend_reap with what that returned (after backend_wait: with how many more
+ * backend_committed says), before anything else is asked of the store. After backend_replace the
+ * store is destroyed and created anew.
  */
 void mvcc_batch_seal(struct mvcc *m);
 void mvcc_batch_reaped(struct mvcc *m, size_t batch_count);

@@ -133,6 +133,9 @@ void mvcc_rows_reaped(struct mvcc_rows *rows, size_t batch_count)
         rows->first += rows->sealed[b];
         rows->sealed_rows -= rows->sealed[b];
     }
+    if (batch_count == 0) {
+        return;
+    }
     rows->sealed_count -= batch_count;
     memmove(rows->sealed, rows->sealed + batch_count, rows->sealed_count * sizeof *rows->sealed);
     /* The rest moves to the front once it is the smaller part. */

@@ -125,9 +125,21 @@ static void slots_put(struct mvcc_slots *s, uint64_t hash, struct mvcc_record *r
     s->slots[i] = slot_of(hash, r);
 }
 
+/* Moving hashes the key again, which lies anywhere in memory: ask early for a few. */
+static void fetch_early(const struct mvcc_table *t)
+{
+    uint64_t end = t->moved + MOVE_SLOT_COUNT;
+    for (uint64_t i = t->moved; t->old.slots != NULL && i < end && i <= t->old.mask; i++) {
+        if (is_record(t->old.slots[i])) {
+            __builtin_prefetch(record_of(t->old.slots[i])->key);
+        }
+    }
+}
+
 /* Moves what is in the next `count` slots of the old table. */
 static void move_some(struct mvcc_table *t, uint64_t count)
 {
+    fetch_early(t);
     while (t->old.slots != NULL && count-- != 0) {
         uint64_t slot = t->old.slots[t->moved];
         if (is_record(slot)) {
@@ -159,9 +171,25 @@ static void begin_move(struct mvcc_table *t)
     slots_init(&t->now, count);
 }
 
+bool mvcc_table_full(const struct mvcc_table *t)
+{
+    return (t->now.used + 1) * 4 > (t->now.mask + 1) * 3;
+}
+
+void mvcc_table_widen(struct mvcc_table *t, const struct mvcc_hashed *all, size_t count)
+{
+    nb_assert(t->count == count && t->old.slots == NULL);
+    uint64_t slot_count = (t->now.mask + 1) * 2;
+    nb_free(t->now.slots);
+    slots_init(&t->now, slot_count);
+    for (size_t i = 0; i < count; i++) {
+        slots_put(&t->now, all[i].hash, all[i].record);
+    }
+}
+
 void mvcc_table_insert(struct mvcc_table *t, uint64_t hash, struct mvcc_record *r)
 {
-    if ((t->now.used + 1) * 4 > (t->now.mask + 1) * 3) {
+    if (mvcc_table_full(t)) {
         begin_move(t);
     }
     slots_put(&t->now, hash, r);

@@ -43,6 +43,18 @@ void mvcc_table_insert(struct mvcc_table *t, uint64_t hash, struct mvcc_record *
 /* The record must be there. */
 void mvcc_table_remove(struct mvcc_table *t, uint64_t hash, const struct mvcc_record *r);
 
+/* A record and the hash of its key. */
+struct mvcc_hashed {
+    uint64_t hash;
+    struct mvcc_record *record;
+};
+
+/* Loading a store puts millions of records in with nobody waiting: then a full table is made anew,
+ * at once, from hashes that the loader has kept, with no need to look at the keys. `all` are the
+ * records there are. */
+bool mvcc_table_full(const struct mvcc_table *t);
+void mvcc_table_widen(struct mvcc_table *t, const struct mvcc_hashed *all, size_t count);
+
 uint64_t mvcc_table_bytes(const struct mvcc_table *t);
 void mvcc_table_check(const struct mvcc_table *t);
 

@@ -35,6 +35,17 @@ static int order_of(const struct mvcc_record *r, struct nb_bytes key)
     return nb_bytes_compare(mvcc_record_key(r), key);
 }
 
+/* Records lie all over memory, so a binary search waits for one at every step: ask early for the
+ * two that the next step may compare with. */
+static void fetch_early(struct mvcc_record *const *records, unsigned low, unsigned middle,
+                        unsigned high)
+{
+    if (high - low > 2) {
+        __builtin_prefetch(records[(low + middle) / 2]->key);
+        __builtin_prefetch(records[(middle + 1 + high) / 2]->key);
+    }
+}
+
 static struct mvcc_leaf *leaf_create(struct mvcc_tree *t)
 {
     struct mvcc_leaf *leaf = nb_alloc(sizeof *leaf);
@@ -99,6 +110,7 @@ static unsigned child_for(const struct mvcc_node *node, struct nb_bytes key)
     unsigned high = node->count; /* min[i] <= key for i < low */
     while (low < high) {
         unsigned middle = (low + high) / 2;
+        fetch_early(node->min, low, middle, high);
         if (order_of(node->min[middle], key) <= 0) {
             low = middle + 1;
         } else {
@@ -115,6 +127,7 @@ static unsigned slot_for(const struct mvcc_leaf *leaf, struct nb_bytes key)
     unsigned high = leaf->count;
     while (low < high) {
         unsigned middle = (low + high) / 2;
+        fetch_early(leaf->records, low, middle, high);
         if (order_of(leaf->records[middle], key) < 0) {
             low = middle + 1;
         } else {
@@ -464,6 +477,7 @@ static void build_leaves(struct mvcc_tree *t, struct mvcc_record *const *records
     for (size_t i = 0; i < count;) {
         struct mvcc_leaf *leaf = leaf_create(t);
         while (i < count && leaf->count < fill) {
+            __builtin_prefetch(records[i + 8 < count ? i + 8 : i]);
             leaf_put(leaf, leaf->count, records[i++]);
         }
         if (before != NULL) {

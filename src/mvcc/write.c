@@ -88,10 +88,15 @@ static struct mvcc_change *add_change(struct mvcc *m, struct mvcc_version v, siz
 static void put_key(struct mvcc *m, struct nb_bytes key, struct nb_bytes value, int64_t lease)
 {
     struct mvcc_version v = next_version(m, false);
-    const struct mvcc_record *before = find_alive(m, key);
-    int64_t previous_lease = before != NULL && before->leased ? newest_kv(m, before).lease : 0;
-    int64_t previous_main = before != NULL ? before->mod : 0;
-    const struct mvcc_record *r = mvcc_index_put(&m->index, key, v.main, v.sub, lease != 0);
+    struct mvcc_record *r = mvcc_index_find(&m->index, key);
+    bool alive = r != NULL && !r->dead;
+    int64_t previous_lease = alive && r->leased ? newest_kv(m, r).lease : 0;
+    int64_t previous_main = alive ? r->mod : 0;
+    if (r != NULL) {
+        mvcc_index_renew(&m->index, r, v.main, v.sub, lease != 0);
+    } else {
+        r = mvcc_index_put(&m->index, key, v.main, v.sub, lease != 0);
+    }
     nb_buf_clear(&m->scratch);
     mvcc_kv_encode(&m->scratch, &(struct mvcc_kv){.key = key,
                                                   .value = value,

@@ -183,6 +183,9 @@ void net_conn_start(struct net_conn *c, const struct net_conn_events *events, vo
     c->high_bytes =
         options != NULL && options->output_high_bytes != 0 ? options->output_high_bytes : 1 << 20;
     c->read_while_full = options != NULL && options->read_while_full;
+    if (c->out.len != 0) {
+        enlist(c); /* it was written to before */
+    }
     update_reading(c);
 }
 

@@ -191,7 +191,11 @@ void net_loop_run(struct net_loop *loop)
 
 bool net_loop_run_once(struct net_loop *loop, bool wait)
 {
-    return uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT) != 0;
+    bool more = uv_run(&loop->uv, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT) != 0;
+    if (loop->stirred || loop->dirty != NULL) {
+        end_turn(loop); /* libuv may run timers last of all */
+    }
+    return more;
 }
 
 void net_loop_stop(struct net_loop *loop)

@@ -41,8 +41,9 @@ struct net_error {
 /* ---- the loop ---- */
 
 NB_MUST_USE struct net_loop *net_loop_create(void);
-/* Closes every handle that is left (connections get their on_close, NB_CANCELED) and frees all. Not
- * from within a callback. */
+/* Closes what connections (on_close, NB_CANCELED) and listeners are left, and frees all. Timers,
+ * watches, signals, wakes and connects must have been destroyed or canceled before. Not from within
+ * a callback. */
 void net_loop_destroy(struct net_loop *loop);
 /* Turns until net_loop_stop, or until nothing is left to wait for. */
 void net_loop_run(struct net_loop *loop);

@@ -65,7 +65,8 @@ void peer_accept_garbage(struct peer_conn *c, enum nb_status status)
     bool tls = status != NB_CORRUPT && head[0] == 0x16 && head[1] == 0x03;
     t->counters.garbage++;
     uint64_t now_ns = peer_now(t);
-    if (t->garbage_logged_ns == 0 || now_ns - t->garbage_logged_ns > GARBAGE_LOG_S * second) {
+    if (t->garbage_logged_ns == 0 ||
+        peer_since(now_ns, t->garbage_logged_ns) > GARBAGE_LOG_S * second) {
         nb_log(t->config.logger, NB_LOG_WARN, "peer.garbage",
                "closed a connection to the peer port that is none of a member's",
                NB_KV_STR("remote-addr", net_conn_peer(c->net)),
@@ -210,7 +211,10 @@ void peer_accept_hello(struct peer_conn *c, struct nb_bytes payload)
     struct peer_refusal refusal = {0};
     const struct peer *known = peer_find(t, h.from);
     uint64_t seen_before = known == NULL ? 0 : known->boot_count;
-    refusal.seen_boot_count = seen_before;
+    if (known != NULL) {
+        refusal.seen_boot_count =
+            known->boot_id == h.boot_id ? known->earlier_boot_count : known->boot_count;
+    }
     refusal.code = status == NB_VERSION ? PEER_REFUSAL_VERSION : check_identity(t, &h);
     if (refusal.code == PEER_REFUSAL_NONE && h.channel != PEER_CHANNEL_PROBE && known != NULL &&
         (h.boot_count < seen_before ||

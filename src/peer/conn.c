@@ -274,6 +274,7 @@ static void on_data(struct net_conn *net, void *user, struct nb_bytes bytes)
     }
     peer_enter(t);
     c->heard_ns = peer_now(t);
+    c->heard = true;
     if (c->peer != NULL) {
         c->peer->status.heard_ns = c->heard_ns;
     }

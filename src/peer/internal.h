@@ -50,6 +50,7 @@ struct peer_conn {
     enum peer_conn_state state;
     uint64_t boot_id; /* of the other side, after the handshake */
     uint64_t opened_ns, heard_ns;
+    bool heard; /* anything at all */
     struct peer_frame_reader reader;
     struct nb_buf held; /* input that waits for peer_snapshot_resume */
     /* At most one of these, when the connection is for it. */
@@ -57,6 +58,7 @@ struct peer_conn {
     struct peer_source *source;
     struct peer_probe *probe;
     struct peer_sink *sink;
+    bool sink_finished; /* the result is sent; what still comes is of no interest */
 };
 
 /* A channel to a member: control or log. At most one of connect, conn and a running timer. */
@@ -86,6 +88,7 @@ struct peer {
     struct peer_link control, log;
     struct peer_source *source;   /* the transfer to it */
     uint64_t boot_id, boot_count; /* the highest seen */
+    uint64_t earlier_boot_count;  /* the highest of boots before that one */
     bool gone_unreported;         /* it went down, and no refused attempt was reported yet */
     bool unreachable;             /* to be reported */
     uint64_t unreachable_ns;      /* last reported */
@@ -164,6 +167,11 @@ struct peer_transport {
 void peer_enter(struct peer_transport *t);
 void peer_leave(struct peer_transport *t); /* `t` may be gone afterwards */
 uint64_t peer_now(const struct peer_transport *t);
+/* The loop's time may have moved on since `now_ns` was taken. */
+static inline uint64_t peer_since(uint64_t now_ns, uint64_t then_ns)
+{
+    return now_ns > then_ns ? now_ns - then_ns : 0;
+}
 struct peer *peer_find(const struct peer_transport *t, uint64_t id);
 /* Finds or adds; NULL at the bound. */
 struct peer *peer_ensure(struct peer_transport *t, uint64_t id);

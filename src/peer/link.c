@@ -65,7 +65,7 @@ static void note_trouble(struct peer_link *l, enum nb_status status, const char 
     (void)snprintf(p->status.last_error, sizeof p->status.last_error, "%s", what);
     uint64_t now_ns = peer_now(t);
     if (l->logged_ns != 0 && l->logged_status == status &&
-        now_ns - l->logged_ns < STILL_FAILING_LOG_S * second) {
+        peer_since(now_ns, l->logged_ns) < STILL_FAILING_LOG_S * second) {
         return;
     }
     l->logged_ns = now_ns;
@@ -89,7 +89,7 @@ void peer_link_lost(struct peer_link *l, enum peer_down_reason reason, const cha
         return;
     }
     (void)snprintf(p->status.last_error, sizeof p->status.last_error, "%s", why);
-    if (peer_now(t) - up_ns >= t->config.stable_ns) {
+    if (peer_since(peer_now(t), up_ns) >= t->config.stable_ns) {
         l->backoff_ns = 0;
     }
     retry_later(l);
@@ -232,11 +232,12 @@ void peer_link_on_welcome(struct peer_link *l, const struct peer_hello *hello)
     }
     net_timer_stop(l->timer);
     peer_conn_up(c, p, hello);
-    l->up_ns = net_now_ns();
+    l->up_ns = peer_now(t);
     l->logged_ns = 0;
     l->address_next = l->address_tried; /* where it was is where it is sought first */
     p->address_good = l->address_tried;
     p->status.heard_ns = c->heard_ns;
+    p->status.refusal = PEER_REFUSAL_NONE;
     nb_log(t->config.logger, NB_LOG_INFO, "peer.up",
            "established TCP streaming connection with remote peer",
            NB_KV_STR("stream-writer-type", peer_channel_name(l->channel)),
@@ -245,7 +246,6 @@ void peer_link_on_welcome(struct peer_link *l, const struct peer_hello *hello)
     if (l->channel != PEER_CHANNEL_CONTROL) {
         return;
     }
-    p->status.refusal = PEER_REFUSAL_NONE;
     p->status.last_error[0] = 0;
     p->gone_unreported = false;
     peer_link_kick(&p->log);

@@ -70,8 +70,8 @@ struct peer_hello {
     uint64_t boot_id;    /* random, drawn at each start of the process */
     uint64_t boot_count; /* starts of this data folder, saved before the first hello */
     bool fresh; /* started with an empty data folder, and has neither voted nor stored anything */
-    uint64_t seen_boot_count; /* in an answer: the highest boot count of the asker that the answerer
-                                 has seen; 0 is never */
+    uint64_t seen_boot_count; /* in an answer: the highest boot count of the asker's earlier boots
+                                 that the answerer has seen; 0 is none */
     char name[PEER_NAME_SIZE_MAX + 1];
     char version[PEER_VERSION_SIZE_MAX + 1];
     struct nb_bytes card; /* whatever the server wants to tell; borrowed for the callback */

@@ -117,6 +117,6 @@ void peer_probe_on_refused(struct peer_probe *p, const struct peer_refusal *refu
 
 void peer_probe_lost(struct peer_probe *p, const char *why)
 {
-    bool spoke = p->conn != NULL && p->conn->heard_ns != p->conn->opened_ns;
+    bool spoke = p->conn != NULL && p->conn->heard;
     finish(p, spoke ? NB_MALFORMED : NB_CLOSED, NULL, why);
 }

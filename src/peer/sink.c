@@ -39,20 +39,20 @@ static void send_result(struct peer_conn *c, uint64_t remote, enum nb_status sta
     nb_buf_deinit(&head);
 }
 
-/* Says how it went and ends the connection once that is written. */
+/* Says how it went. The sender closes: if we did while chunks wait unread in the socket, the kernel
+ * would reset the connection and the result be lost with it. */
 static void finish(struct peer_conn *c, enum nb_status status, const char *why)
 {
-    struct peer_sink *s = c->sink;
-    (void)snprintf(s->why, sizeof s->why, "%s", why);
-    send_result(c, s->remote, status);
-    peer_conn_close(c);
+    send_result(c, c->sink->remote, status);
+    c->sink_finished = true;
+    peer_sink_conn_ended(c, why);
 }
 
 void peer_sink_on_begin(struct peer_conn *c, struct nb_bytes payload)
 {
     struct peer_transport *t = c->transport;
     const struct peer_events *events = t->config.events;
-    if (payload.len != 16 || c->sink != NULL) {
+    if (payload.len != 16 || c->sink != NULL || c->sink_finished) {
         peer_conn_fail(c, PEER_DOWN_PROTOCOL, "malformed begin of a snapshot");
         return;
     }
@@ -91,6 +91,9 @@ void peer_sink_on_chunk(struct peer_conn *c, struct nb_bytes payload)
 {
     struct peer_transport *t = c->transport;
     struct peer_sink *s = c->sink;
+    if (c->sink_finished) {
+        return; /* sent before our result got there */
+    }
     if (s == NULL || s->complete || payload.len <= 16 || nb_get_u64(payload.data) != s->remote ||
         nb_get_u64(payload.data + 8) != s->offset || payload.len - 16 > s->total - s->offset) {
         peer_conn_fail(c, PEER_DOWN_PROTOCOL, "a chunk of a snapshot that does not fit");
@@ -125,6 +128,9 @@ void peer_sink_on_end(struct peer_conn *c, struct nb_bytes payload)
 {
     struct peer_transport *t = c->transport;
     struct peer_sink *s = c->sink;
+    if (c->sink_finished) {
+        return;
+    }
     if (s == NULL || s->complete || payload.len < 8 + PEER_HASH_SIZE ||
         nb_get_u64(payload.data) != s->remote) {
         peer_conn_fail(c, PEER_DOWN_PROTOCOL, "malformed end of a snapshot");
@@ -212,9 +218,7 @@ void peer_sink_conn_ended(struct peer_conn *c, const char *why)
     struct peer_transport *t = c->transport;
     struct peer_sink *s = c->sink;
     c->sink = NULL;
-    if (s->why[0] == 0) {
-        (void)snprintf(s->why, sizeof s->why, "%s", why);
-    }
+    (void)snprintf(s->why, sizeof s->why, "%s", why);
     /* Freed later in any case: a handler further up the stack may be at it. */
     s->next = t->ended_sinks;
     t->ended_sinks = s;

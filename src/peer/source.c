@@ -380,8 +380,9 @@ void peer_source_end(struct peer_source *s, enum nb_status status)
 void peer_source_tick(struct peer_source *s, uint64_t now_ns)
 {
     const struct peer_config *config = &s->transport->config;
-    if (now_ns - s->progress_ns > config->snapshot_stall_ns ||
-        (s->state == SOURCE_WAITING && now_ns - s->waiting_ns > config->snapshot_answer_ns)) {
+    if (peer_since(now_ns, s->progress_ns) > config->snapshot_stall_ns ||
+        (s->state == SOURCE_WAITING &&
+         peer_since(now_ns, s->waiting_ns) > config->snapshot_answer_ns)) {
         peer_source_end(s, NB_BUSY);
         return;
     }

@@ -124,9 +124,9 @@ static void on_deferred(void *user)
 static const char *silence_of(const struct peer_conn *c, uint64_t now_ns)
 {
     const struct peer_config *config = &c->transport->config;
-    uint64_t silent_ns = now_ns - c->heard_ns;
+    uint64_t silent_ns = peer_since(now_ns, c->heard_ns);
     if (c->state == PEER_CONN_HANDSHAKE) {
-        return c->accepted && now_ns - c->opened_ns > config->handshake_timeout_ns
+        return c->accepted && peer_since(now_ns, c->opened_ns) > config->handshake_timeout_ns
                    ? "no handshake in time"
                    : NULL;
     }
@@ -180,7 +180,7 @@ static void on_tick(void *user)
     struct peer_transport *t = user;
     peer_enter(t);
     uint64_t now_ns = peer_now(t);
-    if (now_ns - t->tick_ns > TICKS_MISSED * t->config.ping_interval_ns) {
+    if (peer_since(now_ns, t->tick_ns) > TICKS_MISSED * t->config.ping_interval_ns) {
         forget_pause(t, now_ns);
     }
     t->tick_ns = now_ns;
@@ -391,12 +391,15 @@ enum peer_refusal_code peer_admit_boot(struct peer *p, const struct peer_hello *
     uint64_t alive_ns = 3 * t->config.ping_interval_ns;
     for (struct peer_conn *c = t->conns; c != NULL; c = c->next) {
         if (c->peer == p && c->state == PEER_CONN_UP && c->boot_id != h->boot_id && c->accepted &&
-            now_ns - c->heard_ns < alive_ns) {
+            peer_since(now_ns, c->heard_ns) < alive_ns) {
             return PEER_REFUSAL_DUPLICATE;
         }
     }
-    p->boot_count = h->boot_count;
-    p->boot_id = h->boot_id;
+    if (p->boot_id != h->boot_id) {
+        p->earlier_boot_count = p->boot_count;
+        p->boot_count = h->boot_count;
+        p->boot_id = h->boot_id;
+    }
     for (struct peer_conn *c = other_boot(p, h->boot_id); c != NULL;
          c = p->removed || t->destroyed ? NULL : other_boot(p, h->boot_id)) {
         peer_conn_fail(c, PEER_DOWN_RESET, "the member started anew");

@@ -6,6 +6,7 @@
 #include <string.h>
 
 /* Entries applied in one turn, so that sockets are served in between. */
+enum { SYNC_TIMEOUT_ELECTIONS = 3 }; /* a leader whose disk hangs for so long resigns [E12] */
 enum { APPLY_COUNT_A_TURN = 4096, DRAINS_A_TURN = 16, HELD_MESSAGE_COUNT_MAX = 65536 };
 
 /* A message that waits for the disk. [P1] */
@@ -40,6 +41,7 @@ struct replica {
     struct raft *raft;       /* owned */
 
     struct replica_requests proposals;
+    size_t proposal_bytes;
     struct read_list reads_queued;  /* wait for a round to begin */
     struct read_list reads_asked;   /* in the round under way */
     struct read_list reads_indexed; /* wait until read_index is applied */
@@ -80,6 +82,7 @@ struct replica {
     struct replica_timings timings;
     uint64_t leader_seen;
     uint64_t leader_change_count, proposal_failed_count, read_failed_count;
+    bool disk_full;
     bool failed; /* the world was told that this is the end */
 };
 
@@ -147,6 +150,17 @@ static void sync_push(struct sync_queue *q, struct sync_point point)
 
 /* ---- proposals ---- */
 
+/* The request under way with this id, which is not under way any more; NULL when there is none. */
+static struct replica_request *take_proposal(struct replica *r, uint64_t id)
+{
+    struct replica_request *request = replica_requests_take(&r->proposals, id);
+    if (request != NULL) {
+        nb_assert(r->proposal_bytes >= request->bytes);
+        r->proposal_bytes -= request->bytes;
+    }
+    return request;
+}
+
 static void park(struct replica *r, struct nb_payload *payload)
 {
     r->waiting = nb_grow(r->waiting, &r->waiting_capacity, r->waiting_count + 1, sizeof *r->waiting);
@@ -205,12 +219,15 @@ enum nb_status replica_propose(struct replica *r, enum machine_kind kind, struct
     if (command.len > r->config.request_bytes_max) {
         return NB_TOO_LARGE;
     }
-    if (request_count(r) >= r->config.request_count_max) {
+    if (request_count(r) >= r->config.request_count_max ||
+        r->proposal_bytes > r->config.proposal_bytes_max) {
         return NB_TOO_MANY_REQUESTS;
     }
     struct nb_payload *payload = nb_payload_create(MACHINE_HEADER_SIZE_BYTES + command.len);
     request->begun_ns = now(r);
     request->id = replica_requests_add(&r->proposals, request);
+    request->bytes = payload->len;
+    r->proposal_bytes += request->bytes;
     struct machine_header header = {
         .kind = (uint8_t)kind, .request_id = request->id, .origin = r->config.member_id};
     machine_header_put(payload->data, &header);
@@ -396,7 +413,7 @@ static void apply_entry(struct replica *r, const struct raft_entry *e)
     struct nb_bytes body;
     if (e->kind == RAFT_ENTRY_COMMAND && machine_header_get(entry.payload, &header, &body) == NB_OK &&
         header.origin == r->config.member_id) {
-        request = replica_requests_take(&r->proposals, header.request_id);
+        request = take_proposal(r, header.request_id);
     }
     struct machine_result result;
     machine_apply(r->machine, &entry, request != NULL ? &result : NULL);
@@ -454,27 +471,24 @@ static void commit_backend(struct replica *r)
     }
 }
 
-/* How many entries up to `last` are kept for slow followers: both bounds hold. */
-static uint64_t entries_to_keep(const struct replica *r, uint64_t first, uint64_t last)
+/* How far the log may be forgotten: behind the backend, and behind what slow followers are granted,
+ * in entries and in bytes. */
+static uint64_t release_point(const struct replica *r, uint64_t first, uint64_t durable)
 {
-    uint64_t most = r->config.snapshot_catchup_entry_count;
-    most = most < last - first + 1 ? most : last - first + 1;
-    size_t count, bytes = 0;
-    const struct raft_entry *entries = raft_entries(r->raft, last - most + 1, last + 1, &count);
-    uint64_t keep = 0;
-    while (keep < count) {
-        bytes += nb_payload_bytes(entries[count - 1 - keep].payload).len;
-        if (bytes > r->config.snapshot_catchup_bytes_max) {
-            break;
-        }
-        keep++;
+    size_t count;
+    const struct raft_entry *entries = raft_entries(r->raft, first, durable + 1, &count);
+    size_t kept = 0, kept_bytes = 0;
+    while (kept < count && kept < r->config.snapshot_catchup_entry_count &&
+           kept_bytes <= r->config.snapshot_catchup_bytes_max) {
+        const struct nb_payload *payload = entries[count - 1 - kept].payload;
+        kept_bytes += sizeof *entries + (payload == NULL ? 0 : payload->len);
+        kept++;
     }
-    return keep;
+    return first + (count - kept) - 1; /* first - 1: nothing to forget */
 }
 
-/* The log is kept for slow followers as far as its bounds allow, until the backend holds it [P5],
- * and from the label of a copy on as long as that is made or sent: who receives it must not be too
- * late again [S08]. */
+/* The log is kept until the backend holds its effects durably [P5], and from the label of a copy on as
+ * long as that is made or sent: who receives it must not be too late again [S08]. */
 static void release_log(struct replica *r)
 {
     uint64_t durable = backend_label(r->backend)->applied_index;
@@ -483,12 +497,11 @@ static void release_log(struct replica *r)
     if (r->copying || durable < s.first_index) {
         return;
     }
-    uint64_t keep = entries_to_keep(r, s.first_index, durable);
-    uint64_t to = durable - keep;
+    uint64_t to = release_point(r, s.first_index, durable);
     if (r->copy_users != 0 && to > r->copy_label.last.index) {
         to = r->copy_label.last.index;
     }
-    if (to >= s.first_index + keep / 4) {
+    if (to >= s.first_index) {
         raft_compact(r->raft, to);
         wal_release(r->wal, to);
     }
@@ -851,7 +864,7 @@ static void expire(struct replica *r)
     struct replica_request *request;
     while ((request = replica_requests_oldest(&r->proposals)) != NULL &&
            now_ns - request->begun_ns > r->config.request_timeout_ns) {
-        (void)replica_requests_take(&r->proposals, request->id);
+        (void)take_proposal(r, request->id);
         r->proposal_failed_count++;
         request->done(request, timeout_status(r), NULL); /* "unknown": it may still commit [R23] */
     }
@@ -864,15 +877,42 @@ static void expire(struct replica *r)
     }
 }
 
+/* Says once that the log's disk is full, and once that it is no more. [W13] */
+static void watch_space(struct replica *r)
+{
+    bool full = wal_is_full(r->wal);
+    if (full == r->disk_full) {
+        return;
+    }
+    r->disk_full = full;
+    if (full) {
+        nb_log(r->config.log, NB_LOG_ERROR, "wal.disk_full",
+               "the disk of the log is full: writes are refused until there is room again; reads go "
+               "on, nothing acknowledged is lost",
+               NB_KV_ID("member", r->config.member_id), NB_KV_END);
+    } else {
+        nb_log(r->config.log, NB_LOG_INFO, "wal.disk_has_room", NULL,
+               NB_KV_ID("member", r->config.member_id), NB_KV_END);
+    }
+}
+
+bool replica_disk_is_full(const struct replica *r)
+{
+    return r->disk_full;
+}
+
 void replica_tick(struct replica *r)
 {
     if (r->failed) {
         return;
     }
+    watch_space(r);
     raft_tick(r->raft);
     expire(r);
     compact_history(r);
-    wal_mark_durable(r->wal); /* when idle; and what waits for room on the disk tries again [W13] */
+    if (r->syncs.count == 0 || r->disk_full) {
+        wal_mark_durable(r->wal);
+    }
     check_log(r);
     if (backend_status(r->backend, NULL) == NB_NO_SPACE_DISK) {
         backend_retry(r->backend);
@@ -1010,6 +1050,7 @@ static enum nb_status start_raft(struct replica *r, const struct wal_recovered *
     config.election_timeout_ticks = r->config.election_ticks;
     config.heartbeat_ticks = r->config.heartbeat_ticks;
     config.pre_vote = r->config.pre_vote;
+    config.sync_timeout_ticks = SYNC_TIMEOUT_ELECTIONS * r->config.election_ticks;
     uint64_t applied = machine_applied_index(r->machine);
     if (!choose_base(log, r->machine, &start.snapshot.last) ||
         start_conf(r->machine, &start.snapshot.conf) != NB_OK) {
@@ -1141,7 +1182,7 @@ void replica_destroy(struct replica *r)
     }
     struct replica_request *request;
     while ((request = replica_requests_oldest(&r->proposals)) != NULL) {
-        (void)replica_requests_take(&r->proposals, request->id);
+        (void)take_proposal(r, request->id);
         request->done(request, NB_STOPPED, NULL);
     }
     list_finish(&r->reads_queued, NB_STOPPED);

@@ -77,6 +77,7 @@ struct replica_config {
     size_t commit_bytes_max;        /* commit earlier when this much waits */
     size_t request_count_max;       /* proposals and reads under way; more are refused */
     size_t request_bytes_max;       /* one proposal */
+    size_t proposal_bytes_max;      /* all proposals under way; more are refused */
     unsigned compaction_batch_limit; /* keys looked at a step */
     uint64_t compaction_sleep_ns;    /* between steps */
     uint64_t read_retry_ns;          /* a read round without an answer is asked again; 500 ms */
@@ -98,6 +99,7 @@ struct replica_request {
                  const struct machine_result *result);
     uint64_t id;          /* the replica's */
     uint64_t begun_ns;    /* the replica's */
+    size_t bytes;         /* the replica's: of the payload of a proposal */
     struct replica_request *next; /* the replica's */
 };
 
@@ -186,6 +188,8 @@ struct backend *replica_backend(struct replica *r);
 bool replica_is_learner(const struct replica *r);
 uint64_t replica_leader(const struct replica *r); /* 0: none known */
 uint64_t replica_term(const struct replica *r);
+/* The log cannot grow: what is proposed now would wait for room, so refuse it before. [W13] */
+bool replica_disk_is_full(const struct replica *r);
 /* A number for "all that is applied so far", and whether the backend holds that much durably. */
 uint64_t replica_commit_wanted(struct replica *r);
 bool replica_commit_done(const struct replica *r, uint64_t wanted);

@@ -172,6 +172,15 @@ static void respond_with_trailers_only(struct rpc_call *call)
     rpc_conn_dirty(call->conn);
 }
 
+static void count_start(struct rpc_call *call)
+{
+    const struct rpc_server_config *config = &call->conn->server->config;
+    if (!call->started && config->on_call_start != NULL) {
+        config->on_call_start(config->user, call->method);
+    }
+    call->started = true;
+}
+
 static void end_call(struct rpc_call *call, enum rpc_status status, const char *message)
 {
     struct rpc_conn *c = call->conn;
@@ -183,6 +192,7 @@ static void end_call(struct rpc_call *call, enum rpc_status status, const char *
         rpc_percent_encode(nb_bytes_str(message), &call->note);
     }
     c->call_count--;
+    count_start(call); /* refused with its headers: both at once */
     if (config->on_call_end != NULL) {
         config->on_call_end(config->user, call->method, call->status);
     }
@@ -264,7 +274,7 @@ void rpc_call_cancel(struct rpc_call *call, enum rpc_cancel why)
     }
     const struct rpc_server_config *config = &call->conn->server->config;
     call->conn->call_count--;
-    if (call->open && config->on_call_end != NULL) {
+    if (call->started && config->on_call_end != NULL) {
         config->on_call_end(config->user, call->method, RPC_CANCELED);
     }
 }
@@ -272,15 +282,12 @@ void rpc_call_cancel(struct rpc_call *call, enum rpc_cancel why)
 void rpc_call_refuse(struct rpc_call *call, unsigned http_status, enum rpc_status status,
                      const char *message)
 {
-    const struct rpc_server_config *config = &call->conn->server->config;
     nb_assert(!call->finished && !call->over);
     if (call->dispatched) {
         call->over = true;
         if (call->method->on_cancel != NULL) {
             call->method->on_cancel(call, RPC_CANCEL_RESET);
         }
-    } else if (call->method == NULL && config->on_call_start != NULL) {
-        config->on_call_start(config->user, NULL);
     }
     call->http_status = (uint16_t)http_status;
     end_call(call, status, message);
@@ -288,10 +295,7 @@ void rpc_call_refuse(struct rpc_call *call, unsigned http_status, enum rpc_statu
 
 void rpc_call_opened(struct rpc_call *call)
 {
-    const struct rpc_server_config *config = &call->conn->server->config;
-    if (config->on_call_start != NULL) {
-        config->on_call_start(config->user, call->method);
-    }
+    count_start(call);
     if (call->method->kind == RPC_BIDI) {
         call->dispatched = true;
         if (call->method->on_open != NULL) {
@@ -368,6 +372,7 @@ void rpc_call_data(struct rpc_call *call, struct nb_bytes bytes, bool last)
         c->unfinished_bytes -= before;
         c->unfinished_bytes += rpc_reader_held_bytes(&call->reader);
         if (read == RPC_READ_MESSAGE) {
+            rpc_budget_add(&c->noise, 1); /* a small frame, but one that said something */
             take_message(call, message, last && bytes.len == 0);
         } else if (read != RPC_READ_MORE) {
             refuse_message(call, read);

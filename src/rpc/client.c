@@ -492,8 +492,8 @@ bool rpc_client_output(struct rpc_client *c, struct nb_buf *out, size_t bytes_ma
     }
     c->sending = false;
     c->out = NULL;
-    c->drained = !more && !c->dirty;
-    c->dirty = c->dirty || more;
+    c->drained = !more;
+    c->dirty = more;
     return more;
 }
 
@@ -544,7 +544,8 @@ size_t rpc_client_call_count(const struct rpc_client *c)
 
 /* ---- calls ---- */
 
-static uint8_t n_method[] = ":method", v_post[] = "POST", n_scheme[] = ":scheme", v_http[] = "http";
+static uint8_t n_method[] = ":method", v_post[] = "POST", n_scheme[] = ":scheme", v_http[] = "http",
+               v_https[] = "https";
 static uint8_t n_path[] = ":path", n_authority[] = ":authority", n_type[] = "content-type";
 static uint8_t v_grpc[] = "application/grpc", n_te[] = "te", v_trailers[] = "trailers";
 static uint8_t n_agent[] = "user-agent", n_timeout[] = "grpc-timeout";
@@ -572,7 +573,7 @@ struct rpc_client_call *rpc_client_start(struct rpc_client *c,
     char timeout[RPC_TIMEOUT_TEXT_MAX];
     size_t count = 0;
     nva[count++] = FIXED(n_method, v_post);
-    nva[count++] = FIXED(n_scheme, v_http);
+    nva[count++] = c->config.https ? FIXED(n_scheme, v_https) : FIXED(n_scheme, v_http);
     nva[count++] = TEXT(n_path, request->path, NGHTTP2_NV_FLAG_NO_COPY_NAME);
     nva[count++] = TEXT(n_authority, c->config.authority, NV_FLAGS);
     nva[count++] = FIXED(n_type, v_grpc);

@@ -93,8 +93,8 @@ bool rpc_conn_output(struct rpc_conn *c, struct nb_buf *out, size_t bytes_max)
     } else if (c->phase == RPC_PHASE_HTTP1) {
         more = rpc_http1_output(c->http1, out, bytes_max);
     }
-    c->drained = !more && !c->dirty;
-    c->dirty = c->dirty || more; /* the owner knows that it has to come again */
+    c->drained = !more; /* with what was said meanwhile */
+    c->dirty = more;    /* the owner knows that it has to come again */
     return more;
 }
 

@@ -26,6 +26,11 @@ struct rpc_budget {
     uint64_t per_second;
 };
 
+static inline void rpc_budget_add(struct rpc_budget *b, uint64_t tokens)
+{
+    b->left = b->max - b->left < tokens ? b->max : b->left + tokens;
+}
+
 enum rpc_phase {
     RPC_PHASE_SNIFF, /* too few bytes to know the protocol */
     RPC_PHASE_H2,
@@ -67,6 +72,7 @@ struct rpc_call {
     int32_t stream_id;
     uint16_t http_status;    /* of a refusal; else 200 */
     uint8_t status;          /* enum rpc_status */
+    uint8_t started : 1;     /* on_call_start was called */
     uint8_t open : 1;        /* its headers are complete */
     uint8_t dispatched : 1;  /* a handler has been called */
     uint8_t held : 1;        /* the unary message waits for the half-close */
@@ -80,6 +86,9 @@ struct rpc_call {
     uint8_t post : 1;
     uint8_t typed : 1; /* has a content type */
     uint8_t timeout_bad : 1;
+    uint8_t malformed : 1;    /* its headers break the rules of HTTP/2: the stream is reset */
+    uint8_t regular_seen : 1; /* while headers come: one that is no pseudo-header */
+    uint8_t pseudo_seen : 4;  /* a bit for :method, :scheme, :authority, :path */
     uint8_t encoded : 1; /* grpc-encoding is there, and not identity; its name is in meta */
 };
 

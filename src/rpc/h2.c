@@ -12,19 +12,14 @@ enum { CONTINUATIONS_MAX = 16, SMALL_DATA_BYTES = 64, PING_STRIKES_MAX = 2, FRAM
 
 static const uint64_t no_stream_ping_ns = UINT64_C(7200) * 1000000000; /* as grpc-go */
 
-static void budget_add(struct rpc_budget *b, uint64_t tokens)
-{
-    b->left = b->max - b->left < tokens ? b->max : b->left + tokens;
-}
-
 /* Tokens come back with time. */
 static void refill(struct rpc_conn *c)
 {
     uint64_t elapsed_ms = (c->now_ns - c->refill_ns) / 1000000;
     if (c->now_ns > c->refill_ns && elapsed_ms >= 10) {
         elapsed_ms = elapsed_ms < 1000000 ? elapsed_ms : 1000000;
-        budget_add(&c->noise, c->noise.per_second * elapsed_ms / 1000);
-        budget_add(&c->resets, c->resets.per_second * elapsed_ms / 1000);
+        rpc_budget_add(&c->noise, c->noise.per_second * elapsed_ms / 1000);
+        rpc_budget_add(&c->resets, c->resets.per_second * elapsed_ms / 1000);
         c->refill_ns = c->now_ns;
     }
 }
@@ -158,6 +153,40 @@ static bool take_reserved(struct rpc_call *call, struct nb_bytes name, struct nb
            (name.len >= 5 && memcmp(name.data, "grpc-", 5) == 0);
 }
 
+/*
+ * nghttp2's own checks are off (no_http_messaging), because they refuse what etcd clients send: the
+ * Go client of etcd 3.4 says ":authority: http://host:port". What stays forbidden: a pseudo-header
+ * twice, unknown, or behind an ordinary one; upper case and blank names; headers of the connection.
+ * [RFC 9113, 8.2 and 8.3] The value of :authority is nobody's business here.
+ */
+static bool header_is_well_formed(struct rpc_call *call, struct nb_bytes name)
+{
+    static const char *const pseudo[] = {":method", ":scheme", ":authority", ":path"};
+    if (name.len == 0) {
+        return false;
+    }
+    if (name.data[0] == ':') {
+        for (unsigned i = 0; i < NB_ARRAY_LEN(pseudo); i++) {
+            if (nb_bytes_equal(name, nb_bytes_str(pseudo[i]))) {
+                bool fresh = (call->pseudo_seen & 1u << i) == 0;
+                call->pseudo_seen = (uint8_t)(call->pseudo_seen | 1u << i) & 15u;
+                return fresh && !call->regular_seen;
+            }
+        }
+        return false;
+    }
+    call->regular_seen = 1;
+    for (size_t i = 0; i < name.len; i++) {
+        uint8_t byte = name.data[i];
+        if (byte <= ' ' || byte >= 0x7f || (byte >= 'A' && byte <= 'Z') || byte == ':') {
+            return false;
+        }
+    }
+    return !RPC_IS(name, "connection") && !RPC_IS(name, "transfer-encoding") &&
+           !RPC_IS(name, "upgrade") && !RPC_IS(name, "keep-alive") &&
+           !RPC_IS(name, "proxy-connection");
+}
+
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
                      nghttp2_rcbuf *value, uint8_t flags, void *user)
 {
@@ -176,7 +205,11 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
     }
     struct nb_bytes name_bytes = nb_bytes_of(n.base, n.len);
     struct nb_bytes value_bytes = nb_bytes_of(v.base, v.len);
-    if (n.len != 0 && !take_reserved(call, name_bytes, value_bytes)) {
+    if (!header_is_well_formed(call, name_bytes)) {
+        call->malformed = 1;
+        return 0; /* reset when all its headers have come, so that the table stays in step */
+    }
+    if (!take_reserved(call, name_bytes, value_bytes)) {
         rpc_call_add_metadata(call, name_bytes, value_bytes);
     }
     return 0;
@@ -281,7 +314,7 @@ static int on_ping(struct rpc_conn *c)
 
 static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
-    (void)session;
+    enum { PSEUDO_WANTED = 1 | 2 | 8 }; /* :method, :scheme, :path */
     struct rpc_conn *c = user;
     struct rpc_call *call;
     switch (frame->hd.type) {
@@ -289,6 +322,12 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
         call = find_call(c, frame->hd.stream_id);
         if (call != NULL && !call->open) {
             call->open = true;
+            if (call->malformed || (call->pseudo_seen & PSEUDO_WANTED) != PSEUDO_WANTED) {
+                call->malformed = true;
+                (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+                                                NGHTTP2_PROTOCOL_ERROR);
+                return 0; /* counted when it is sent [N02] */
+            }
             call->half_closed = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
             if (!refuse_headers(call)) {
                 rpc_call_opened(call);
@@ -307,7 +346,7 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     }
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0) {
         call = find_call(c, frame->hd.stream_id);
-        if (call != NULL) {
+        if (call != NULL && !call->malformed) {
             rpc_call_half_closed(call);
         }
     }
@@ -320,7 +359,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t stream
     (void)session;
     struct rpc_conn *c = user;
     struct rpc_call *call = find_call(c, stream_id);
-    if (call != NULL) {
+    if (call != NULL && !call->malformed) {
         rpc_call_data(call, nb_bytes_of(data, len), (flags & NGHTTP2_FLAG_END_STREAM) != 0);
     }
     return 0;
@@ -336,7 +375,7 @@ static int on_stream_close(nghttp2_session *session, int32_t stream_id, uint32_t
     if (call != NULL) {
         rpc_call_cancel(call, RPC_CANCEL_RESET);
         rpc_call_release(call);
-        budget_add(&c->noise, 2);
+        rpc_budget_add(&c->noise, 2);
     }
     return 0;
 }
@@ -352,7 +391,7 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
                 (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
                                                 NGHTTP2_NO_ERROR);
             } else {
-                budget_add(&c->resets, 1);
+                rpc_budget_add(&c->resets, 1);
             }
         }
     } else if (frame->hd.type == NGHTTP2_RST_STREAM &&
@@ -378,7 +417,7 @@ static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
     call->out_at += len;
     c->unread_bytes -= len;
     c->ping_reset = true;
-    budget_add(&c->noise, 2);
+    rpc_budget_add(&c->noise, 2);
     if (call->out_at == call->out.len) {
         call->out_at = 0;
         if (call->out.capacity > 4096) {
@@ -410,6 +449,7 @@ void rpc_h2_setup(struct rpc_server *s)
     rc = nghttp2_option_new(&s->option);
     nb_assert(rc == 0);
     nghttp2_option_set_no_closed_streams(s->option, 1);
+    nghttp2_option_set_no_http_messaging(s->option, 1); /* see header_is_well_formed */
     nghttp2_option_set_max_continuations(s->option, CONTINUATIONS_MAX);
     /* Resets are counted here, by the owner's clock. */
     nghttp2_option_set_stream_reset_rate_limit(s->option, UINT64_MAX / 2, UINT32_MAX);

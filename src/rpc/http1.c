@@ -13,7 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { HEADERS_MAX = 100, CHUNK_LINE_MAX = 256 };
+enum { HEADERS_MAX = 100, CHUNK_LINE_MAX = 256, TRAILERS_MAX = 4096 };
 
 enum http1_state {
     HTTP1_HEAD,       /* request line and headers are gathered */
@@ -533,7 +533,7 @@ static bool parse_trailers(struct rpc_http1 *h)
 {
     struct nb_bytes rest = rest_of(h), line;
     if (!take_line(&rest, &line)) {
-        if (rest.len > CHUNK_LINE_MAX * 16) {
+        if (rest.len > TRAILERS_MAX) {
             refuse(h, 431, "trailers are too large");
         }
         return false;

@@ -139,6 +139,8 @@ struct rpc_server_config {
 NB_MUST_USE struct rpc_server *rpc_server_create(const struct rpc_server_config *config);
 void rpc_server_destroy(struct rpc_server *server); /* after all its connections */
 
+/* No callback of a connection may feed, tick, destroy or take output from it: that is for later in
+ * the turn. */
 NB_MUST_USE struct rpc_conn *rpc_conn_create(struct rpc_server *server, uint64_t now_ns,
                                              void *conn_user);
 /* Cancels what is still running. */
@@ -227,13 +229,14 @@ struct rpc_client_call;
 struct rpc_client_config {
     const char *authority;            /* borrowed for the client's life; "host:port" */
     const char *user_agent;           /* the same; NULL: "nabata" */
+    bool https;                       /* what :scheme says; the bytes are the owner's to encrypt */
     size_t message_bytes_max;         /* received; 0: 2^31-1 */
     uint32_t stream_window_bytes;     /* 0: 4 MiB */
     uint32_t connection_window_bytes; /* 0: 64 MiB */
     uint64_t keepalive_interval_ns;   /* a ping after such a time without input; 0: none */
     uint64_t keepalive_timeout_ns;    /* 0: 20 s */
     bool keepalive_without_calls;
-    /* As of the server. */
+    /* As of the server; comes first from within rpc_client_create. */
     void (*on_output)(struct rpc_client *client, void *user);
     /* The server has said GOAWAY: no new calls; may be NULL. */
     void (*on_goaway)(struct rpc_client *client, void *user);
@@ -263,6 +266,8 @@ struct rpc_client_request {
     void *user;
 };
 
+/* No callback of a client may feed, destroy or take output from it: those are for later in the
+ * turn. */
 NB_MUST_USE struct rpc_client *rpc_client_create(const struct rpc_client_config *config,
                                                  uint64_t now_ns);
 /* Running calls get on_done(RPC_UNAVAILABLE, "connection closed"). */

@@ -5,13 +5,12 @@
 #define NABATA_SERVER_INTERNAL_H
 
 #include "api/api.h"
+#include "base/version.h"
 #include "peer/peer.h"
 #include "server/incoming.h"
 #include "server/metrics.h"
 #include "server/server.h"
 #include "server/store.h"
-
-#define NABATA_VERSION "0.1.0"
 
 enum server_phase {
     SERVER_STARTING, /* waits to be known to the cluster */

@@ -258,6 +258,7 @@ static void make_replica_config(const struct server *s, struct replica_config *c
         .commit_bytes_max = 16 << 20,
         .request_count_max = 1 << 17,
         .request_bytes_max = f->max_request_bytes,
+        .proposal_bytes_max = 256 << 20,
         .compaction_batch_limit = (unsigned)f->compaction_batch_limit,
         .compaction_sleep_ns = (uint64_t)f->compaction_sleep_interval_ns,
         .snapshot_dir = s->store.datadir.snap,
@@ -314,7 +315,7 @@ static int open_peers(struct server *s, struct nb_buf *message)
     config.boot_count = s->store.boot_count;
     config.fresh = s->fresh;
     config.name = s->config.name;
-    config.version = NABATA_VERSION;
+    config.version = NB_VERSION;
     if (peer_transport_create(&config, &s->peers) != NB_OK) {
         nb_buf_append_str(message, "the peer transport does not take its configuration\n");
         return SERVER_EXIT_START;
@@ -410,7 +411,7 @@ static void log_start(const struct server *s)
         nb_log(&s->log, NB_LOG_WARN, "server.config", s->config.warnings[i], NB_KV_END);
     }
     const struct wal_recovered *log = &s->store.recovered;
-    nb_log(&s->log, NB_LOG_INFO, "server.starting", NULL, NB_KV_STR("version", NABATA_VERSION),
+    nb_log(&s->log, NB_LOG_INFO, "server.starting", NULL, NB_KV_STR("version", NB_VERSION),
            NB_KV_STR("name", s->config.name), NB_KV_ID("member", s->store.member_id),
            NB_KV_ID("cluster", s->store.cluster_id), NB_KV_STR("data_dir", s->config.data_dir),
            NB_KV_U64("boot_count", s->store.boot_count),

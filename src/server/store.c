@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { SMALL_FILE_SIZE_MAX = 64 };
 
@@ -176,6 +177,22 @@ static int open_wal(struct server_store *s, const struct server_config *config,
     return status == NB_OK ? SERVER_EXIT_OK : exit_of(status);
 }
 
+/* A predecessor that was killed keeps the lock until its last sync is through the kernel, after the
+ * process has gone for all to see: so the lock is asked for again for a while. */
+static enum nb_status open_datadir(struct server_store *s, const char *path, struct nb_buf *message)
+{
+    enum { TRIES = 500, PAUSE_US = 10000 };
+    enum nb_status status = NB_LOCKED;
+    for (unsigned i = 0; i < TRIES && status == NB_LOCKED; i++) {
+        if (i != 0) {
+            (void)usleep(PAUSE_US);
+        }
+        nb_buf_clear(message);
+        status = datadir_open(s->disk, path, &s->datadir, message);
+    }
+    return status;
+}
+
 int server_store_open(struct server_store *s, struct server_config *config, struct nb_buf *message)
 {
     *s = (struct server_store){.boot_id = nb_random_entropy()};
@@ -185,7 +202,7 @@ int server_store_open(struct server_store *s, struct server_config *config, stru
         nb_buf_printf(message, "files cannot be used: %s\n", nb_status_text(status));
         return SERVER_EXIT_START;
     }
-    status = datadir_open(s->disk, config->data_dir, &s->datadir, message);
+    status = open_datadir(s, config->data_dir, message);
     if (status != NB_OK) {
         return exit_of(status);
     }

@@ -149,7 +149,9 @@ func settleTies(r *pb.RangeRequest, resp *pb.RangeResponse) {
 		return
 	}
 	equal := func(a, b *mvccpb.KeyValue) bool { return compareBy(r, a, b) == 0 }
-	if resp.More && r.SortOrder != pb.RangeRequest_NONE {
+	// Without an order etcd cuts before it sorts, unless there are filters: then it must read all first.
+	filters := r.MinModRevision|r.MaxModRevision|r.MinCreateRevision|r.MaxCreateRevision != 0
+	if resp.More && (r.SortOrder != pb.RangeRequest_NONE || filters) {
 		last := resp.Kvs[len(resp.Kvs)-1]
 		for i, kv := range resp.Kvs {
 			if equal(kv, last) {

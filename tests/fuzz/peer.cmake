@@ -1,0 +1,1 @@
+nabata_fuzz(peer_frame peer_frame.c nb_peer)

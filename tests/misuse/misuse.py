@@ -1,0 +1,333 @@
+#!/usr/bin/env python3
+"""Misuse: bad flags, bad folders, damaged logs, garbage on the ports. Each gets a clear error, and nothing is lost.
+
+    misuse.py NABATA
+"""
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+NABATA = os.path.abspath(sys.argv[1])
+SEED = int(os.environ.get("NABATA_SEED", random.SystemRandom().randrange(1, 2**31)))
+RANDOM = random.Random(SEED)
+WORK = tempfile.mkdtemp(prefix="nabata-misuse-")
+DEADLINE = 30
+
+tests = []
+
+
+def test(function):
+    tests.append(function)
+    return function
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Member:
+    """One member that is a cluster of its own."""
+
+    def __init__(self, name, folder=None, extra=()):
+        self.name, self.folder = name, folder or os.path.join(WORK, name)
+        self.client, self.peer = free_port(), free_port()
+        self.extra, self.process = list(extra), None
+        self.log = os.path.join(WORK, name + ".log")
+
+    def command(self):
+        return [NABATA, "server", "--name", self.name, "--data-dir", self.folder,
+                "--listen-client-urls", f"http://127.0.0.1:{self.client}",
+                "--advertise-client-urls", f"http://127.0.0.1:{self.client}",
+                "--listen-peer-urls", f"http://127.0.0.1:{self.peer}",
+                "--initial-advertise-peer-urls", f"http://127.0.0.1:{self.peer}",
+                "--initial-cluster", f"{self.name}=http://127.0.0.1:{self.peer}", "--log-format=json", *self.extra]
+
+    def start(self):
+        self.process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, stderr=open(self.log, "a"))
+        return self
+
+    def ready(self):
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                raise AssertionError(f"{self.name} ended with {self.process.returncode}: {self.text()[-600:]}")
+            if http(self.client, "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 1).startswith(b"HTTP/1.1 200"):
+                return self
+            time.sleep(0.02)  # between two looks, not as synchronisation: the deadline decides
+        raise AssertionError(f"{self.name} is not ready: {self.text()[-600:]}")
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(DEADLINE)
+        return code
+
+    def fails(self, code, *patterns):
+        """Runs it to its end; asserts the exit code and what it says."""
+        done = subprocess.run(self.command(), capture_output=True, text=True, timeout=DEADLINE)
+        said = done.stdout + done.stderr
+        assert done.returncode == code, f"exit {done.returncode}, expected {code}: {said[-600:]}"
+        for pattern in patterns:
+            assert re.search(pattern, said), f"/{pattern}/ not in: {said[-600:]}"
+        return said
+
+    def text(self):
+        with open(self.log) as f:
+            return f.read()
+
+    def ctl(self, *arguments):
+        done = subprocess.run([NABATA, *arguments, "--endpoints", f"127.0.0.1:{self.client}"], capture_output=True,
+                              text=True, timeout=DEADLINE)
+        return done.returncode, done.stdout, done.stderr
+
+
+def http(port, request, timeout=5):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout) as s:
+            s.settimeout(timeout)
+            s.sendall(request if isinstance(request, bytes) else request.encode())
+            out = b""
+            while True:
+                piece = s.recv(65536)
+                if not piece:
+                    return out
+                out += piece
+    except OSError:
+        return b""
+
+
+def fill(member, count=20):
+    for i in range(count):
+        code, _, err = member.ctl("put", f"key{i}", f"value{i}")
+        assert code == 0, err
+
+
+def holds(member, count=20):
+    for i in range(count):
+        code, out, err = member.ctl("get", f"key{i}", "--print-value-only")
+        assert code == 0 and out == f"value{i}\n", (i, code, out, err)
+
+
+def wal_files(member):
+    folder = os.path.join(member.folder, "member", "wal")
+    return sorted(os.path.join(folder, f) for f in os.listdir(folder) if f.endswith(".wal"))
+
+
+@test
+def unknown_flag_names_the_nearest():
+    m = Member("flag", extra=["--lisen-client-urls=http://127.0.0.1:1"])
+    m.fails(2, r"--lisen-client-urls.*--listen-client-urls")
+
+
+@test
+def flag_without_support_is_refused_with_a_word():
+    Member("tls", extra=["--cert-file=/x"]).fails(2, r"cert-file.*not supported")
+
+
+@test
+def bad_values_are_refused():
+    Member("election", extra=["--election-timeout=100"]).fails(1, r"election-timeout")
+    Member("number", extra=["--snapshot-count=many"]).fails(2, r"snapshot-count")
+
+
+@test
+def own_name_must_be_in_the_initial_cluster():
+    m = Member("stranger")
+    m.extra = ["--initial-cluster", "other=http://127.0.0.1:1"]
+    m.fails(1, r"stranger")
+
+
+@test
+def a_folder_that_cannot_be_made_is_named():
+    blocker = os.path.join(WORK, "a-file")
+    open(blocker, "w").close()
+    Member("nofolder", folder=os.path.join(blocker, "data")).fails(1, re.escape(blocker))
+
+
+@test
+def W17_second_process_on_one_folder_is_refused():
+    m = Member("twice").start().ready()
+    try:
+        other = Member("twice", folder=m.folder)
+        other.fails(1, r"[Ll]ock|in use|another")
+        fill(m, 3)
+        holds(m, 3)
+    finally:
+        m.stop()
+
+
+@test
+def a_port_in_use_is_named():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        m = Member("port")
+        m.client = s.getsockname()[1]
+        m.fails(1, str(m.client))
+
+
+@test
+def a_folder_of_another_member_keeps_its_identity():
+    m = Member("mine").start().ready()
+    fill(m, 3)
+    m.stop()
+    log = os.path.join(m.folder, "member", "wal")
+    other = Member("theirs").start().ready()
+    other.stop()
+    shutil.rmtree(os.path.join(other.folder, "member", "wal"))
+    shutil.copytree(log, os.path.join(other.folder, "member", "wal"))
+    said = other.fails(1, r"wal")
+    assert re.search(r"another|belongs|cluster|member", said), said
+    m.start().ready()
+    holds(m, 3)
+    m.stop()
+
+
+@test
+def W01_torn_tail_is_cut_and_nothing_acknowledged_is_lost():
+    m = Member("torn").start().ready()
+    fill(m)
+    m.stop(signal.SIGKILL)
+    m.start().ready()
+    holds(m)
+    m.stop()
+
+
+@test
+def W02_damage_in_the_middle_is_reported_with_file_and_offset():
+    m = Member("damage").start().ready()
+    fill(m)
+    m.stop(signal.SIGKILL)
+    path = [f for f in wal_files(m) if os.path.getsize(f)][0]
+    with open(path, "r+b") as f:
+        f.seek(2 * 4096 + 100)
+        byte = f.read(1)
+        f.seek(-1, os.SEEK_CUR)
+        f.write(bytes([byte[0] ^ 0x10]))
+    said = m.fails(4, re.escape(os.path.basename(path)))
+    assert re.search(r"offset|at \d+", said), said
+    with open(path, "r+b") as f:  # mended, it starts again with all it had
+        f.seek(2 * 4096 + 100)
+        f.write(byte)
+    m.start().ready()
+    holds(m)
+    m.stop()
+
+
+@test
+def garbage_on_the_ports_costs_little_and_kills_nothing():
+    m = Member("garbage").start().ready()
+    fill(m)
+    h2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    shapes = [
+        lambda: RANDOM.randbytes(RANDOM.randrange(1, 5000)),
+        lambda: h2 + RANDOM.randbytes(RANDOM.randrange(1, 5000)),
+        lambda: h2 + struct.pack(">I", RANDOM.randrange(2**24) << 8)[:3] + bytes([RANDOM.randrange(12)]) + RANDOM.randbytes(40),
+        lambda: b"GET / HTTP/1.1\r\n" + b"A: " + b"x" * 100000 + b"\r\n\r\n",
+        lambda: b"POST /v3/kv/put HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
+        lambda: b"NABATA" + RANDOM.randbytes(64),
+        lambda: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + RANDOM.randbytes(300),
+        lambda: b"",
+    ]
+    for i in range(300):
+        for port in (m.client, m.peer):
+            with socket.create_connection(("127.0.0.1", port), 5) as s:
+                try:
+                    s.sendall(RANDOM.choice(shapes)())
+                    if i % 3 == 0:
+                        s.settimeout(0.02)
+                        s.recv(1000)
+                except OSError:
+                    pass
+    holds(m)
+    assert m.process.poll() is None
+    with open(f"/proc/{m.process.pid}/status") as f:
+        resident = int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
+    assert resident < 200 * 1024, f"resident {resident} KiB after garbage"
+    assert m.stop() == 0
+
+
+@test
+def http_on_the_peer_port_is_told_where_it_is():
+    m = Member("peerport").start().ready()
+    answer = http(m.peer, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"peer port" in answer, answer
+    m.stop()
+
+
+@test
+def requests_that_are_wrong_get_etcds_words():
+    m = Member("words", extra=["--max-request-bytes=10000"]).start().ready()
+    code, _, err = m.ctl("put", "", "x")
+    assert code != 0 and "key is not provided" in err, err
+    code, _, err = m.ctl("put", "big", "x" * 20000)
+    assert code != 0 and "request is too large" in err, err
+    code, _, err = m.ctl("get", "k", "--rev=999")
+    assert code != 0 and "required revision is a future revision" in err, err
+    code, _, err = m.ctl("compaction", "999")
+    assert code != 0 and "future revision" in err, err
+    assert http(m.client, "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 404")
+    assert http(m.client, "DELETE /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 405")
+    m.stop()
+
+
+@test
+def W13_a_full_disk_is_said_and_nothing_is_corrupted():
+    mount = os.path.join(WORK, "small")
+    os.mkdir(mount)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "none", mount], capture_output=True).returncode != 0:
+        print("   skipped: no tmpfs can be mounted here")
+        return
+    try:
+        m = Member("full", folder=os.path.join(mount, "data")).start().ready()
+        acknowledged = 0
+        for i in range(2000):
+            code, _, _ = m.ctl("put", f"big{i}", "v" * 100000)
+            if code != 0:
+                break
+            acknowledged += 1
+        assert 0 < acknowledged < 2000, acknowledged
+        if m.process.poll() is not None:
+            assert m.process.returncode == 3, m.process.returncode
+            assert re.search(r"full|space", m.text()), m.text()[-600:]
+        else:
+            m.stop(signal.SIGKILL)
+        subprocess.run(["mount", "-o", "remount,size=400m", mount], check=True)
+        m.start().ready()
+        for i in range(acknowledged):
+            code, out, err = m.ctl("get", f"big{i}", "--print-value-only")
+            assert code == 0 and len(out) == 100001, (i, code, err)
+        m.stop()
+    finally:
+        subprocess.run(["umount", "-l", mount])
+
+
+def main():
+    print(f"NABATA_SEED={SEED}")
+    failed = 0
+    for t in tests:
+        if len(sys.argv) > 2 and sys.argv[2] not in t.__name__:
+            continue
+        try:
+            t()
+            print(f"[ ok ] {t.__name__}", flush=True)
+        except (AssertionError, subprocess.TimeoutExpired) as e:
+            failed += 1
+            print(f"[FAIL] {t.__name__}: {e}", flush=True)
+    shutil.rmtree(WORK, ignore_errors=True)
+    print(f"{len(tests) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
