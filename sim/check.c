@@ -226,7 +226,10 @@ static void check_log(struct sim_member *m)
         sim_broken(m->sim, "applied", "m%u: applied index went back", m->place);
         return;
     }
-    for (uint64_t i = marks->checked_index + 1; i <= applied; i++) {
+    /* Between the steps of an install that failed, the machine is ahead of raft. */
+    struct raft_status r;
+    raft_status(replica_raft(m->replica), &r);
+    for (uint64_t i = marks->checked_index + 1; i <= applied && i <= r.applied_index; i++) {
         size_t count;
         const struct raft_entry *e = raft_entries(replica_raft(m->replica), i, i + 1, &count);
         if (e != NULL) { /* else a snapshot has covered it */
