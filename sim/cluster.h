@@ -197,6 +197,7 @@ struct sim {
     struct sim_check check;
     struct sim_report report;
     uint64_t value_last; /* every written value is another */
+    uint64_t sent[RAFT_MSG_TYPE_COUNT]; /* messages, by type */
     bool quiet;  /* clients ask nothing new */
     bool healed; /* the second phase */
     bool core[SIM_MEMBER_COUNT_MAX];

@@ -237,6 +237,7 @@ static struct replica_config config_of(struct sim_member *m)
                                    .commit_bytes_max = 64 << 10,
                                    .request_count_max = 1000,
                                    .request_bytes_max = 1536 << 10,
+                                   .proposal_bytes_max = 1 << 20,
                                    .compaction_batch_limit = 3,
                                    .compaction_sleep_ns = 10 * SIM_MS,
                                    .read_retry_ns = 500 * SIM_MS,

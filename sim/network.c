@@ -91,6 +91,7 @@ void sim_network_send(struct sim_member *from, const struct raft_msg *msg)
     nb_assert(to != NULL && to != from);
     sim_check_sent(from, msg);
     s->report.message_count++;
+    s->sent[msg->type]++;
     bool deaf = s->healed && s->options.bug == SIM_BUG_DEAF;
     if (!to->alive || s->network.cut[from->place][to->place] || deaf ||
         sim_chance(s, s->network.lost_per_mille)) {
