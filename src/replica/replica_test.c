@@ -4,7 +4,7 @@
 #include "sim/cluster.h"
 #include "tests/support/unit.h"
 
-enum { FEW = 10, MANY = 60, BACKEND_STUCK_SECONDS = 1000 };
+enum { FEW = 10, MANY = 60, PATIENCE = 50, BACKEND_STUCK_SECONDS = 1000 };
 
 static struct sim *group(unsigned member_count)
 {
@@ -70,7 +70,9 @@ static unsigned put_many(struct sim *s, unsigned member, unsigned count)
     unsigned acknowledged = 0;
     for (unsigned i = 0; i < count && s->members[member].alive; i++) {
         struct sim_op *op = put(s, 0, member);
-        run(s, 30 * SIM_MS);
+        for (unsigned waited = 0; waited < PATIENCE && !op->done; waited++) {
+            run(s, 10 * SIM_MS);
+        }
         acknowledged += op->done && op->status == NB_OK;
     }
     return acknowledged;
