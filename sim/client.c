@@ -201,8 +201,8 @@ static enum nb_status ask(struct sim_op *op, struct sim_member *m)
         replica_propose(m->replica, kind, nb_buf_bytes(&op->payload), &op->request);
     if (status == NB_OK && m->sim->options.bug == SIM_BUG_EARLY_ANSWER) {
         on_done(&op->request, NB_OK,
-                &(struct machine_result){.revision = mvcc_current_revision(
-                                             machine_mvcc(m->machine)) + 1});
+                &(struct machine_result){.revision =
+                                             mvcc_current_revision(machine_mvcc(m->machine)) + 1});
     }
     return status;
 }

@@ -13,7 +13,8 @@ static struct sim_member *someone(struct sim *s)
 
 static void cut_pair(struct sim *s)
 {
-    unsigned a = (unsigned)sim_below(s, s->member_count), b = (unsigned)sim_below(s, s->member_count);
+    unsigned a = (unsigned)sim_below(s, s->member_count),
+             b = (unsigned)sim_below(s, s->member_count);
     bool both = sim_chance(s, 500);
     s->network.cut[a][b] = true;
     s->network.cut[b][a] = s->network.cut[b][a] || both;
@@ -182,11 +183,11 @@ static const struct {
     unsigned weight;
     void (*happens)(struct sim *s);
 } faults[] = {
-    {10, cut_pair},     {6, cut_sides},      {3, cut_ring},     {5, cut_one_way},
-    {8, network_bad},   {30, network_heals}, {10, lose_power},  {6, kill_process},
-    {1, all_lose_power}, {4, long_absence},  {8, pause_process}, {3, hand_over},
-    {6, disk_slow},     {4, disk_stuck},     {3, disk_fails},   {6, disk_full},
-    {4, backend_stuck}, {4, backend_fails},
+    {10, cut_pair},      {6, cut_sides},      {3, cut_ring},      {5, cut_one_way},
+    {8, network_bad},    {30, network_heals}, {10, lose_power},   {6, kill_process},
+    {1, all_lose_power}, {4, long_absence},   {8, pause_process}, {3, hand_over},
+    {6, disk_slow},      {4, disk_stuck},     {3, disk_fails},    {6, disk_full},
+    {4, backend_stuck},  {4, backend_fails},
 };
 
 void sim_nemesis_event(struct sim *s)
@@ -232,8 +233,8 @@ static void mend(struct sim_member *m)
 
 void sim_nemesis_heal_core(struct sim *s, bool *core)
 {
-    unsigned need = s->member_count / 2 + 1 +
-                    (unsigned)sim_below(s, s->member_count - s->member_count / 2);
+    unsigned need =
+        s->member_count / 2 + 1 + (unsigned)sim_below(s, s->member_count - s->member_count / 2);
     for (unsigned picked = 0; picked < need;) {
         unsigned i = (unsigned)sim_below(s, s->member_count);
         picked += !core[i];
