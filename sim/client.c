@@ -242,9 +242,8 @@ struct sim_op *sim_client_call(struct sim *s, unsigned client, unsigned member,
 
 static struct sim_request draw(struct sim *s, struct sim_member *m)
 {
-    struct sim_request r = {.key = (unsigned)sim_below(s, SIM_KEY_COUNT),
-                            .other = (unsigned)sim_below(s, SIM_KEY_COUNT),
-                            .value = ++s->value_last};
+    struct sim_request r = {.key = (unsigned)sim_below(s, SIM_KEY_COUNT), .value = ++s->value_last};
+    r.other = (unsigned)sim_below(s, SIM_KEY_COUNT);
     uint64_t dice = sim_below(s, 100);
     if (dice < 40) {
         r.kind = SIM_OP_PUT;

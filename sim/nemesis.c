@@ -101,14 +101,16 @@ static void long_absence(struct sim *s)
 {
     struct sim_member *m = someone(s);
     if (m->alive) {
-        sim_member_crash(m, sim_chance(s, 500), 5 * SIM_SECOND + sim_below(s, 15 * SIM_SECOND));
+        bool power_lost = sim_chance(s, 500);
+        sim_member_crash(m, power_lost, 5 * SIM_SECOND + sim_below(s, 15 * SIM_SECOND));
     }
 }
 
 static void pause_process(struct sim *s)
 {
     struct sim_member *m = someone(s);
-    uint64_t ns = (1 + sim_below(s, FAULT_PAUSE_MS_MAX)) * SIM_MS * (sim_chance(s, 200) ? 5 : 1);
+    uint64_t ns = (1 + sim_below(s, FAULT_PAUSE_MS_MAX)) * SIM_MS;
+    ns *= sim_chance(s, 200) ? 5 : 1; /* one draw a statement: compilers order them as they like */
     if (m->alive && m->paused_until_ns <= s->now_ns) {
         m->paused_until_ns = s->now_ns + ns;
         sim_plan(s, SIM_EVENT_RESUME, m->place, ns + SIM_MS);
