@@ -521,7 +521,9 @@ int server_main(int argc, char *const *argv, char *const *envp, bool as_etcd)
         code = log_open ? SERVER_EXIT_OK : SERVER_EXIT_START;
     }
     FILE *to = outcome == SERVER_CONFIG_PRINT ? stdout : stderr;
-    (void)fwrite(message.data, 1, message.len, to);
+    if (message.len != 0) {
+        (void)fwrite(message.data, 1, message.len, to);
+    }
     (void)fflush(to);
     if (log_open) {
         code = run(s);
