@@ -1162,6 +1162,10 @@ void replica_status(const struct replica *r, struct replica_status *out)
     out->is_learner = replica_is_learner(r);
     out->backend_index = backend_label(r->backend)->applied_index;
     out->pending_count = r->proposals.count;
+    struct backend_sizes sizes;
+    backend_sizes(r->backend, &sizes);
+    out->db_allocated_bytes = sizes.allocated;
+    out->db_used_bytes = sizes.in_use;
     out->leader_change_count = r->leader_change_count;
     out->proposal_failed_count = r->proposal_failed_count;
     out->read_failed_count = r->read_failed_count;
