@@ -17,12 +17,12 @@ static bool is(struct nb_bytes b, const char *text)
 static bool begins(struct nb_bytes b, const char *text)
 {
     size_t len = strlen(text);
-    return b.len >= len && memcmp(b.data, text, len) == 0;
+    return b.len >= len && len != 0 && memcmp(b.data, text, len) == 0;
 }
 
 static void reply_text(struct rpc_http *http, unsigned status, const char *type, const char *text)
 {
-    rpc_http_reply(http, status, type, status == 405 ? "Allow: GET\r\n" : NULL,
+    rpc_http_reply(http, status, type, status == 405 ? "Allow: GET\r\n" NOSNIFF : NOSNIFF,
                    nb_bytes_str(text));
 }
 
@@ -42,7 +42,10 @@ static const unsigned readyz_checks = (1u << CHECK_COUNT) - 1;
 
 static bool wants_verbose(struct nb_bytes query)
 {
-    return begins(query, "verbose") || memmem(query.data, query.len, "&verbose", 8) != NULL;
+    struct nb_buf value = {0};
+    bool found = rpc_query_get(query, "verbose", 0, &value);
+    nb_buf_deinit(&value);
+    return found;
 }
 
 static bool excluded(struct nb_bytes query, const char *name)
@@ -171,7 +174,11 @@ void api_on_http_cancel(struct rpc_http *http)
 static void probe(struct api *a, struct rpc_http *http, unsigned checks, struct nb_bytes name,
                   struct nb_bytes query)
 {
-    if (name.len != 0) {
+    if (!is(rpc_http_request(http)->method, "GET")) {
+        reply_text(http, 405, TEXT, "Method Not Allowed\n");
+        return;
+    }
+    if (name.data != NULL) { /* with a slash, at least */
         unsigned one = 0;
         for (unsigned c = 0; c < CHECK_COUNT; c++) {
             if ((checks & 1u << c) != 0 && is(name, check_names[c])) {
@@ -262,14 +269,16 @@ static bool host_is_allowed(struct api *a, struct rpc_http *http)
     return false;
 }
 
-/* The part of `path` behind `prefix` and a slash; false when path is something else. */
+/* The part of `path` behind `prefix` and a slash, NULL when there is no slash; false when path is
+ * something else. */
 static bool below(struct nb_bytes path, const char *prefix, struct nb_bytes *out_name)
 {
     size_t len = strlen(prefix);
     if (!begins(path, prefix) || (path.len > len && path.data[len] != '/')) {
         return false;
     }
-    *out_name = path.len > len ? nb_bytes_from(path, len + 1) : (struct nb_bytes){0};
+    *out_name = path.len > len ? nb_bytes_of(path.data + len + 1, path.len - len - 1)
+                               : (struct nb_bytes){0};
     return true;
 }
 
@@ -278,20 +287,20 @@ void api_on_http(struct rpc_http *http, void *server_user)
     struct api *a = server_user;
     const struct rpc_http_request *q = rpc_http_request(http);
     struct nb_bytes name;
-    bool get = is(q->method, "GET") || is(q->method, "HEAD");
+    bool get = is(q->method, "GET"); /* not HEAD: etcd's answer to that is 405 */
     if (!host_is_allowed(a, http)) {
         reply_text(http, 421, TEXT,
                    "etcd received your request, but the Host header was unrecognized.\n\n"
                    "To fix this, add the host name to --host-whitelist, or use one that is on it.\n");
-    } else if (is(q->path, "/version") || is(q->path, "/health") || is(q->path, "/metrics")) {
+    } else if (is(q->path, "/metrics")) {
+        page_metrics(a, http);
+    } else if (is(q->path, "/version") || is(q->path, "/health")) {
         if (!get) {
             reply_text(http, 405, TEXT, "Method Not Allowed\n");
         } else if (is(q->path, "/version")) {
             page_version(a, http);
-        } else if (is(q->path, "/health")) {
-            health(a, http, q->query);
         } else {
-            page_metrics(a, http);
+            health(a, http, q->query);
         }
     } else if (below(q->path, "/livez", &name)) {
         probe(a, http, livez_checks, name, q->query);

@@ -175,6 +175,29 @@ static void offer(struct replica *r, struct nb_payload *payload)
     }
 }
 
+/* One whose client was told "timed out" must not enter the log long after. */
+static bool is_awaited(const struct replica *r, const struct nb_payload *payload)
+{
+    struct machine_header h;
+    struct nb_bytes request;
+    enum nb_status status = machine_header_get(nb_payload_bytes(payload), &h, &request);
+    nb_assert(status == NB_OK);
+    return replica_requests_holds(&r->proposals, h.request_id);
+}
+
+/* Without a leader for long, what timed out must not pile up. They lie in the order they came. [Z03] */
+static void forget_timed_out(struct replica *r)
+{
+    size_t gone = 0;
+    while (gone < r->waiting_count && !is_awaited(r, r->waiting[gone])) {
+        nb_payload_release(r->waiting[gone++]);
+    }
+    if (gone != 0) {
+        r->waiting_count -= gone;
+        memmove(r->waiting, r->waiting + gone, r->waiting_count * sizeof *r->waiting);
+    }
+}
+
 /* Those that found no leader before. Several turns may pass without one: nothing is lost but time. */
 static void offer_waiting(struct replica *r)
 {
@@ -191,12 +214,7 @@ static void offer_waiting(struct replica *r)
     r->waiting = NULL;
     r->waiting_count = r->waiting_capacity = 0;
     for (size_t i = 0; i < count; i++) {
-        struct machine_header h;
-        struct nb_bytes request;
-        enum nb_status status = machine_header_get(nb_payload_bytes(waiting[i]), &h, &request);
-        nb_assert(status == NB_OK);
-        /* One whose client was told "timed out" must not enter the log long after. */
-        if (replica_requests_holds(&r->proposals, h.request_id)) {
+        if (is_awaited(r, waiting[i])) {
             offer(r, waiting[i]);
         }
         nb_payload_release(waiting[i]);
@@ -374,6 +392,7 @@ static void append_to_log(struct replica *r, const struct raft_effects *fx)
     size_t done = 0;
     uint64_t batch = 0;
     do {
+        bool first = done == 0;
         size_t count = fx->append_count - done < CHUNK ? fx->append_count - done : CHUNK;
         for (size_t i = 0; i < count; i++) {
             const struct raft_entry *e = &fx->append[done + i];
@@ -384,8 +403,9 @@ static void append_to_log(struct replica *r, const struct raft_effects *fx)
             r->timings.log_bytes += e->payload == NULL ? 0 : e->payload->len;
         }
         done += count;
-        bool last = done == fx->append_count;
-        batch = wal_append(r->wal, last && fx->has_hard_state ? &hard : NULL, entries, count);
+        /* The pieces may lie in several batches: the term comes no later than its first entry [R05];
+         * the commit index in it speaks only of entries that are durable already [R26]. */
+        batch = wal_append(r->wal, first && fx->has_hard_state ? &hard : NULL, entries, count);
     } while (done < fx->append_count);
     r->batch_last = batch;
     sync_push(&r->syncs,
@@ -868,6 +888,7 @@ static void expire(struct replica *r)
         r->proposal_failed_count++;
         request->done(request, timeout_status(r), NULL); /* "unknown": it may still commit [R23] */
     }
+    forget_timed_out(r);
     expire_reads(r, &r->reads_queued, now_ns);
     expire_reads(r, &r->reads_asked, now_ns);
     expire_reads(r, &r->reads_indexed, now_ns);
@@ -1210,6 +1231,10 @@ void replica_status(const struct replica *r, struct replica_status *out)
     out->is_learner = replica_is_learner(r);
     out->backend_index = backend_label(r->backend)->applied_index;
     out->pending_count = r->proposals.count;
+    struct backend_sizes sizes;
+    backend_sizes(r->backend, &sizes);
+    out->db_allocated_bytes = sizes.allocated;
+    out->db_used_bytes = sizes.in_use;
     out->leader_change_count = r->leader_change_count;
     out->proposal_failed_count = r->proposal_failed_count;
     out->read_failed_count = r->read_failed_count;

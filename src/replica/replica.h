@@ -170,6 +170,7 @@ struct replica_status {
     uint64_t leader_change_count;
     uint64_t proposal_failed_count;
     uint64_t read_failed_count;
+    uint64_t db_allocated_bytes, db_used_bytes; /* of the backend's file */
     uint64_t stalled_ns;      /* how long the oldest write of the log has been waiting; 0: none */
 };
 

@@ -38,6 +38,7 @@ struct server {
     uint64_t phase_since_ns;
     int signal_number; /* that stopped us; 0: none */
     bool failed;
+    bool closing; /* the replica is going or gone: nothing of the loop may call it */
     int exit_code;
 
     bool fresh; /* has neither voted nor stored anything yet */

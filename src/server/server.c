@@ -199,6 +199,9 @@ static void on_tick(void *user)
 static void on_turn(void *user)
 {
     struct server *s = user;
+    if (s->closing) {
+        return; /* the loop only ends connections now */
+    }
     replica_turn(s->replica);
     api_turn(s->api);
     if (s->phase != SERVER_SERVING || machine_cluster_version(s->store.machine)[0] == '\0') {
@@ -461,6 +464,15 @@ static int open_all(struct server *s, struct nb_buf *message)
  * replay. */
 static void close_all(struct server *s)
 {
+    /* First what calls the replica from the loop: ending the connections gives the loop turns. */
+    s->closing = true;
+    for (size_t i = 0; i < NB_ARRAY_LEN(s->signals); i++) {
+        net_signal_destroy(s->signals[i]);
+    }
+    net_watch_destroy(s->wal_watch);
+    net_watch_destroy(s->disk_watch);
+    net_watch_destroy(s->backend_watch);
+    net_timer_destroy(s->tick);
     server_incoming_destroy(s->incoming);
     if (s->replica != NULL && !s->failed && s->exit_code == SERVER_EXIT_OK) {
         replica_flush(s->replica);
@@ -468,13 +480,6 @@ static void close_all(struct server *s)
     peer_transport_destroy(s->peers);
     replica_destroy(s->replica); /* answers what is still open, so before the api */
     api_destroy(s->api);
-    for (size_t i = 0; i < 2; i++) {
-        net_signal_destroy(s->signals[i]);
-    }
-    net_watch_destroy(s->wal_watch);
-    net_watch_destroy(s->disk_watch);
-    net_watch_destroy(s->backend_watch);
-    net_timer_destroy(s->tick);
     net_wake_destroy(s->wake);
     if (s->loop != NULL) {
         net_loop_destroy(s->loop);
@@ -521,7 +526,9 @@ int server_main(int argc, char *const *argv, char *const *envp, bool as_etcd)
         code = log_open ? SERVER_EXIT_OK : SERVER_EXIT_START;
     }
     FILE *to = outcome == SERVER_CONFIG_PRINT ? stdout : stderr;
-    (void)fwrite(message.data, 1, message.len, to);
+    if (message.len != 0) {
+        (void)fwrite(message.data, 1, message.len, to);
+    }
     (void)fflush(to);
     if (log_open) {
         code = run(s);

@@ -40,7 +40,9 @@ static void nothing(void *user)
 static void report_failure(void *user)
 {
     struct late_failure *f = user;
-    on_snapshot_sent(f->server, f->to, NB_IO);
+    if (!f->server->closing) {
+        on_snapshot_sent(f->server, f->to, NB_IO);
+    }
     nb_free(f);
 }
 
