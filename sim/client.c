@@ -162,6 +162,7 @@ static void on_done(struct replica_request *request, enum nb_status status,
         if (op->what.kind == SIM_OP_READ) {
             look(op, m->machine);
         } else {
+            nb_assert(result != NULL); /* an applied proposal has one */
             take_answer(op, result);
             op->answer.revision -= s->options.bug == SIM_BUG_WRONG_REVISION;
         }
