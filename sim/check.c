@@ -80,8 +80,8 @@ void sim_check_answered(struct sim *s, struct sim_op *op)
     if (op->status != NB_OK) {
         return; /* "unknown": anything may be true */
     }
-    c->answered = nb_grow(c->answered, &c->answered_capacity, c->answered_count + 1,
-                          sizeof(struct sim_op *));
+    c->answered =
+        nb_grow(c->answered, &c->answered_capacity, c->answered_count + 1, sizeof(struct sim_op *));
     c->answered[c->answered_count++] = op;
     if (op->answer_index > c->completed_index) {
         c->completed_index = op->answer_index;
@@ -120,11 +120,13 @@ static void check_write(struct sim *s, const struct sim_op *op)
     const struct sim_answer *got = &op->answer, *want = &op->expected;
     if (op->log_index == 0 || op->log_index != op->answer_index) {
         sim_broken(s, "answer_place",
-                   "a write at m%u was answered at index %" PRIu64 ", but the log has it at %" PRIu64,
+                   "a write at m%u was answered at index %" PRIu64
+                   ", but the log has it at %" PRIu64,
                    op->member, op->answer_index, op->log_index);
     } else if (op->log_index <= op->floor) {
         sim_broken(s, "write_order",
-                   "a write at m%u lies at index %" PRIu64 ", before it was asked for (%" PRIu64 ")",
+                   "a write at m%u lies at index %" PRIu64 ", before it was asked for (%" PRIu64
+                   ")",
                    op->member, op->log_index, op->floor);
     } else if (got->status != want->status || got->revision != want->revision ||
                got->deleted != want->deleted || got->succeeded != want->succeeded ||
@@ -183,8 +185,8 @@ static void learn(struct sim_member *m, const struct raft_entry *e, uint64_t has
     c->log = nb_grow(c->log, &c->log_capacity, c->log_count + 1, sizeof *c->log);
     c->log[c->log_count++] = (struct sim_logged){.hash = hash};
     m->sim->report.entry_count++;
-    m->sim->report.compaction_count += what != NULL && what->kind == SIM_OP_COMPACT &&
-                                       answer.status == NB_OK;
+    m->sim->report.compaction_count +=
+        what != NULL && what->kind == SIM_OP_COMPACT && answer.status == NB_OK;
 }
 
 /* What a member applied is what every other did at this place. [Raft 5.4.3] */
@@ -237,8 +239,8 @@ static void check_log(struct sim_member *m)
         }
     }
     if (applied > c->log_count) {
-        sim_broken(m->sim, "log", "m%u holds index %" PRIu64 ", which nobody has applied",
-                   m->place, applied);
+        sim_broken(m->sim, "log", "m%u holds index %" PRIu64 ", which nobody has applied", m->place,
+                   applied);
         return;
     }
     for (uint64_t i = marks->checked_index + 1; i <= applied; i++) {

@@ -27,8 +27,8 @@ static const struct {
 
 _Static_assert(sizeof planted / sizeof planted[0] == SIM_BUG_COUNT - 1, "a row for every bug");
 
-/* The rule that was broken, in the caller's room; "" for none. A bug may also hit an assertion of the
- * code itself: then the child dies of it, which says "assert". */
+/* The rule that was broken, in the caller's room; "" for none. A bug may also hit an assertion of
+ * the code itself: then the child dies of it, which says "assert". */
 static void rule_broken(enum sim_bug bug, uint64_t seed, char out[64])
 {
     int ends[2];
@@ -40,7 +40,7 @@ static void rule_broken(enum sim_bug bug, uint64_t seed, char out[64])
         struct sim_options options;
         struct sim_report report;
         (void)freopen("/dev/null", "w", stderr); /* an assertion is expected */
-        (void)signal(SIGABRT, SIG_DFL); /* without cmocka's handler */
+        (void)signal(SIGABRT, SIG_DFL);          /* without cmocka's handler */
         sim_options_of_seed(seed, &options);
         options.bug = bug;
         (void)sim_run(&options, &report);

@@ -201,8 +201,8 @@ static enum nb_status ask(struct sim_op *op, struct sim_member *m)
         replica_propose(m->replica, kind, nb_buf_bytes(&op->payload), &op->request);
     if (status == NB_OK && m->sim->options.bug == SIM_BUG_EARLY_ANSWER) {
         on_done(&op->request, NB_OK,
-                &(struct machine_result){.revision = mvcc_current_revision(
-                                             machine_mvcc(m->machine)) + 1});
+                &(struct machine_result){.revision =
+                                             mvcc_current_revision(machine_mvcc(m->machine)) + 1});
     }
     return status;
 }
@@ -242,9 +242,8 @@ struct sim_op *sim_client_call(struct sim *s, unsigned client, unsigned member,
 
 static struct sim_request draw(struct sim *s, struct sim_member *m)
 {
-    struct sim_request r = {.key = (unsigned)sim_below(s, SIM_KEY_COUNT),
-                            .other = (unsigned)sim_below(s, SIM_KEY_COUNT),
-                            .value = ++s->value_last};
+    struct sim_request r = {.key = (unsigned)sim_below(s, SIM_KEY_COUNT), .value = ++s->value_last};
+    r.other = (unsigned)sim_below(s, SIM_KEY_COUNT);
     uint64_t dice = sim_below(s, 100);
     if (dice < 40) {
         r.kind = SIM_OP_PUT;

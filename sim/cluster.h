@@ -35,14 +35,14 @@ struct sim_member {
     struct sim *sim;
     unsigned place; /* 0 .. */
     uint64_t id;
-    struct disk *disk;        /* owned; outlives the process */
-    struct disk *wal_disk;    /* `disk`, or owned: the one that lies */
+    struct disk *disk;                  /* owned; outlives the process */
+    struct disk *wal_disk;              /* `disk`, or owned: the one that lies */
     struct backend_memory_store *store; /* owned; outlives the process */
-    uint64_t boot;            /* rises with every start */
-    bool alive;               /* the process runs */
-    bool begun;               /* has started once */
-    bool doomed;              /* stays down for good */
-    bool failed;              /* said that this is the end */
+    uint64_t boot;                      /* rises with every start */
+    bool alive;                         /* the process runs */
+    bool begun;                         /* has started once */
+    bool doomed;                        /* stays down for good */
+    bool failed;                        /* said that this is the end */
     uint64_t paused_until_ns;
     unsigned ticks_missed;
     uint64_t clock_offset_ns; /* monotonic clocks begin anywhere */
@@ -103,10 +103,10 @@ struct sim_op {
     bool done;
     enum nb_status status; /* of the call; NB_OK: it has an answer */
     struct sim_answer answer;
-    uint64_t answer_index;  /* applied index of the member when it answered */
-    uint64_t log_index;     /* where the log has it; 0: nowhere so far */
-    struct sim_answer expected; /* what the model says, once the log has it */
-    struct nb_buf payload;  /* owned: the request as sent */
+    uint64_t answer_index;        /* applied index of the member when it answered */
+    uint64_t log_index;           /* where the log has it; 0: nowhere so far */
+    struct sim_answer expected;   /* what the model says, once the log has it */
+    struct nb_buf payload;        /* owned: the request as sent */
     uint64_t seen[SIM_KEY_COUNT]; /* by a read: values; 0: absent */
     int64_t seen_mod[SIM_KEY_COUNT];
 };
@@ -125,7 +125,7 @@ void sim_op_destroy(struct sim_op *op);
 /* ---- checkers ---- */
 
 struct sim_logged {
-    uint64_t hash; /* of the entry alone */
+    uint64_t hash;    /* of the entry alone */
     uint64_t running; /* machine's running hash, once some member told it */
     bool running_known;
 };
@@ -196,10 +196,10 @@ struct sim {
     struct sim_client clients[SIM_CLIENT_COUNT_MAX];
     struct sim_check check;
     struct sim_report report;
-    uint64_t value_last; /* every written value is another */
+    uint64_t value_last;                /* every written value is another */
     uint64_t sent[RAFT_MSG_TYPE_COUNT]; /* messages, by type */
-    bool quiet;  /* clients ask nothing new */
-    bool healed; /* the second phase */
+    bool quiet;                         /* clients ask nothing new */
+    bool healed;                        /* the second phase */
     bool core[SIM_MEMBER_COUNT_MAX];
     /* Of the replicas; tests change them before the members start. */
     uint64_t catchup_entry_count;

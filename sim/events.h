@@ -30,9 +30,9 @@ struct sim_event {
     uint64_t at_ns, order; /* order: drawn; then `number` */
     uint64_t number;
     enum sim_event_kind kind;
-    unsigned member;   /* place of the one it happens to; of a client event the client's */
-    uint64_t boot;     /* of that member */
-    unsigned from;     /* sender, of messages and snapshots */
+    unsigned member; /* place of the one it happens to; of a client event the client's */
+    uint64_t boot;   /* of that member */
+    unsigned from;   /* sender, of messages and snapshots */
     uint64_t from_boot;
     bool ok;
     struct nb_buf bytes; /* owned: an encoded message */

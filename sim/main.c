@@ -10,10 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const bug_names[SIM_BUG_COUNT] = {
-    "none",
+static const char *const bug_names[SIM_BUG_COUNT] = {"none",
 #define X(name, text) #name,
-    SIM_BUG_TABLE(X)
+                                                     SIM_BUG_TABLE(X)
 #undef X
 };
 
@@ -39,17 +38,16 @@ static enum sim_bug bug_of(const char *name)
 
 static void print(uint64_t seed, unsigned members, const struct sim_report *r)
 {
-    (void)printf("seed %" PRIu64 ": %u members, %" PRIu64 " events, %" PRIu64 " s; %" PRIu64
-                 " calls: %" PRIu64 " writes, %" PRIu64 " reads, %" PRIu64 " unknown, %" PRIu64
-                 " refused; %" PRIu64 " entries, %" PRIu64 " compactions; %" PRIu64
-                 " messages, %" PRIu64 " lost; %" PRIu64 " elections, %" PRIu64
-                 " power losses, %" PRIu64 " kills, %" PRIu64 " disks failed, %" PRIu64
-                 " snapshots sent, %" PRIu64 " received; trace %016" PRIx64 "\n",
-                 seed, members, r->step_count, r->end_ns / UINT64_C(1000000000), r->call_count,
-                 r->write_count, r->read_count, r->unknown_count, r->refused_count, r->entry_count,
-                 r->compaction_count, r->message_count, r->lost_count, r->election_count,
-                 r->crash_count, r->kill_count, r->fatal_count, r->snapshot_count,
-                 r->install_count, r->trace_hash);
+    (void)printf(
+        "seed %" PRIu64 ": %u members, %" PRIu64 " events, %" PRIu64 " s; %" PRIu64
+        " calls: %" PRIu64 " writes, %" PRIu64 " reads, %" PRIu64 " unknown, %" PRIu64
+        " refused; %" PRIu64 " entries, %" PRIu64 " compactions; %" PRIu64 " messages, %" PRIu64
+        " lost; %" PRIu64 " elections, %" PRIu64 " power losses, %" PRIu64 " kills, %" PRIu64
+        " disks failed, %" PRIu64 " snapshots sent, %" PRIu64 " received; trace %016" PRIx64 "\n",
+        seed, members, r->step_count, r->end_ns / UINT64_C(1000000000), r->call_count,
+        r->write_count, r->read_count, r->unknown_count, r->refused_count, r->entry_count,
+        r->compaction_count, r->message_count, r->lost_count, r->election_count, r->crash_count,
+        r->kill_count, r->fatal_count, r->snapshot_count, r->install_count, r->trace_hash);
     if (r->rule != NULL) {
         (void)printf("BROKEN %s: %s\n  replay: simulate --seed %" PRIu64 " --trace\n", r->rule,
                      r->text, seed);

@@ -149,8 +149,7 @@ void sim_member_init(struct sim *s, unsigned place)
                              .disk = disk_memory_create(nb_random_u64(&s->random)),
                              .store = backend_memory_store_create(),
                              .disk_delay_max_ns = 2 * SIM_MS};
-    m->wal_disk =
-        s->options.bug == SIM_BUG_LYING_DISK ? sim_lying_disk_create(m->disk) : m->disk;
+    m->wal_disk = s->options.bug == SIM_BUG_LYING_DISK ? sim_lying_disk_create(m->disk) : m->disk;
     enum nb_status status = disk_mkdir(m->disk, wal_dir);
     nb_assert(status == NB_OK);
     status = disk_mkdir(m->disk, snap_dir);
@@ -255,11 +254,10 @@ static enum nb_status start(struct sim_member *m, struct nb_buf *error)
         return status;
     }
     struct wal_ident ident = {.cluster_id = CLUSTER_ID, .member_id = m->id};
-    struct wal_options options = {
-        .segment_size = 64 << 10,
-        .index_expected = noted == 0 ? backend_label(m->backend)->applied_index : 0};
-    status =
-        wal_open(m->wal_disk, wal_dir, &ident, &options, &m->recovered, &m->wal, error);
+    struct wal_options options = {.segment_size = 64 << 10,
+                                  .index_expected =
+                                      noted == 0 ? backend_label(m->backend)->applied_index : 0};
+    status = wal_open(m->wal_disk, wal_dir, &ident, &options, &m->recovered, &m->wal, error);
     if (status != NB_OK) {
         return status;
     }

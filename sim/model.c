@@ -121,7 +121,7 @@ void sim_model_apply(struct sim_model *m, const struct sim_request *r, struct si
         }
     }
     out->revision = m->revision;
-    m->revisions = nb_grow(m->revisions, &m->revision_capacity, m->revision_count + 1,
-                           sizeof *m->revisions);
+    m->revisions =
+        nb_grow(m->revisions, &m->revision_capacity, m->revision_count + 1, sizeof *m->revisions);
     m->revisions[m->revision_count++] = m->revision;
 }

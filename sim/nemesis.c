@@ -13,7 +13,8 @@ static struct sim_member *someone(struct sim *s)
 
 static void cut_pair(struct sim *s)
 {
-    unsigned a = (unsigned)sim_below(s, s->member_count), b = (unsigned)sim_below(s, s->member_count);
+    unsigned a = (unsigned)sim_below(s, s->member_count),
+             b = (unsigned)sim_below(s, s->member_count);
     bool both = sim_chance(s, 500);
     s->network.cut[a][b] = true;
     s->network.cut[b][a] = s->network.cut[b][a] || both;
@@ -100,14 +101,16 @@ static void long_absence(struct sim *s)
 {
     struct sim_member *m = someone(s);
     if (m->alive) {
-        sim_member_crash(m, sim_chance(s, 500), 5 * SIM_SECOND + sim_below(s, 15 * SIM_SECOND));
+        bool power_lost = sim_chance(s, 500);
+        sim_member_crash(m, power_lost, 5 * SIM_SECOND + sim_below(s, 15 * SIM_SECOND));
     }
 }
 
 static void pause_process(struct sim *s)
 {
     struct sim_member *m = someone(s);
-    uint64_t ns = (1 + sim_below(s, FAULT_PAUSE_MS_MAX)) * SIM_MS * (sim_chance(s, 200) ? 5 : 1);
+    uint64_t ns = (1 + sim_below(s, FAULT_PAUSE_MS_MAX)) * SIM_MS;
+    ns *= sim_chance(s, 200) ? 5 : 1; /* one draw a statement: compilers order them as they like */
     if (m->alive && m->paused_until_ns <= s->now_ns) {
         m->paused_until_ns = s->now_ns + ns;
         sim_plan(s, SIM_EVENT_RESUME, m->place, ns + SIM_MS);
@@ -182,11 +185,11 @@ static const struct {
     unsigned weight;
     void (*happens)(struct sim *s);
 } faults[] = {
-    {10, cut_pair},     {6, cut_sides},      {3, cut_ring},     {5, cut_one_way},
-    {8, network_bad},   {30, network_heals}, {10, lose_power},  {6, kill_process},
-    {1, all_lose_power}, {4, long_absence},  {8, pause_process}, {3, hand_over},
-    {6, disk_slow},     {4, disk_stuck},     {3, disk_fails},   {6, disk_full},
-    {4, backend_stuck}, {4, backend_fails},
+    {10, cut_pair},      {6, cut_sides},      {3, cut_ring},      {5, cut_one_way},
+    {8, network_bad},    {30, network_heals}, {10, lose_power},   {6, kill_process},
+    {1, all_lose_power}, {4, long_absence},   {8, pause_process}, {3, hand_over},
+    {6, disk_slow},      {4, disk_stuck},     {3, disk_fails},    {6, disk_full},
+    {4, backend_stuck},  {4, backend_fails},
 };
 
 void sim_nemesis_event(struct sim *s)
@@ -232,8 +235,8 @@ static void mend(struct sim_member *m)
 
 void sim_nemesis_heal_core(struct sim *s, bool *core)
 {
-    unsigned need = s->member_count / 2 + 1 +
-                    (unsigned)sim_below(s, s->member_count - s->member_count / 2);
+    unsigned need =
+        s->member_count / 2 + 1 + (unsigned)sim_below(s, s->member_count - s->member_count / 2);
     for (unsigned picked = 0; picked < need;) {
         unsigned i = (unsigned)sim_below(s, s->member_count);
         picked += !core[i];

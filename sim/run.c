@@ -19,8 +19,8 @@ void sim_trace(struct sim *s, int member, const char *format, ...)
     if (member >= 0) {
         (void)snprintf(who, sizeof who, "m%d", member);
     }
-    int at = snprintf(line, sizeof line, "%6" PRIu64 ".%06" PRIu64 "  %-3s ", s->now_ns / SIM_SECOND,
-                      s->now_ns % SIM_SECOND / SIM_US, who);
+    int at = snprintf(line, sizeof line, "%6" PRIu64 ".%06" PRIu64 "  %-3s ",
+                      s->now_ns / SIM_SECOND, s->now_ns % SIM_SECOND / SIM_US, who);
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(line + at, sizeof line - (size_t)at, format, arguments);

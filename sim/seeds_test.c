@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { FIXED_SEED_COUNT = 400, FRESH_SEED_COUNT = 200, SAMPLE = 60 };
+enum { FIXED_SEED_COUNT = 300, FRESH_SEED_COUNT = 150, SAMPLE = 60 };
 
 /* Exit codes of a child. */
 enum { HELD, BROKE };

@@ -5,17 +5,19 @@
  * Everything of a run follows from its options: the same seed gives the same trace, to the byte
  * [Z10]. No thread, no real clock, no file of the real system.
  *
- *   events.h   what happens next: a heap ordered by time, equal times in random order [T02]
- *   member.h   one replica with its disk and backend; start, crash, turn
- *   network.h  messages between members: encoded, late, lost, in another order, cut off
- *   client.h   operations, and the history of what was asked and answered
- *   model.h    the store as it should be, written to be too plain to be wrong
- *   check.h    the rules; they look on and touch nothing
- *   nemesis.h  who breaks what, and when
+ *   events      what happens next: a heap ordered by time, equal times in random order [T02]
+ *   cluster.h   all parts of a run and the calls between them:
+ *     member    one replica with its disk and backend; start, crash, turn
+ *     network   messages between members: encoded, late, lost, doubled, out of order, cut off
+ *     client    operations, and the history of what was asked and answered
+ *     nemesis   who breaks what, and when
+ *     check     the rules; they look on and touch nothing
+ *   model       the store as it should be, written to be too plain to be wrong
+ *   main        the program `simulate`
  *
- * A run has two phases. In the first anything may break. In the second a core of a majority is healed,
- * all else stays broken for good; then there must be a leader, a fresh write and an answer to every
- * call within bounds.
+ * A run has two phases. In the first anything may break. In the second a core of a majority is
+ * healed, all else stays broken for good; then there must be a leader, a fresh write and an answer
+ * to every call within bounds.
  */
 #ifndef NABATA_SIM_SIM_H
 #define NABATA_SIM_SIM_H

@@ -112,9 +112,9 @@ static void a_header_survives_its_bytes(void **state)
     assert_int_equal(back.request_id, h.request_id);
     assert_int_equal(back.origin, h.origin);
     assert_int_equal(request.len, 3);
-    assert_int_equal(machine_header_get(nb_bytes_of(bytes, MACHINE_HEADER_SIZE_BYTES - 1), &back,
-                                        &request),
-                     NB_MALFORMED);
+    assert_int_equal(
+        machine_header_get(nb_bytes_of(bytes, MACHINE_HEADER_SIZE_BYTES - 1), &back, &request),
+        NB_MALFORMED);
     bytes[1] = 1; /* a later format */
     assert_int_equal(machine_header_get(nb_bytes_of(bytes, sizeof bytes), &back, &request),
                      NB_MALFORMED);
@@ -122,7 +122,8 @@ static void a_header_survives_its_bytes(void **state)
 
 /* ---- apply ---- */
 
-static void S3_what_is_malformed_or_unknown_leaves_its_place_in_the_log_and_nothing_else(void **state)
+static void
+S3_what_is_malformed_or_unknown_leaves_its_place_in_the_log_and_nothing_else(void **state)
 {
     (void)state;
     struct rig r = rig();
@@ -246,8 +247,9 @@ static void M11_attributes_change_name_and_addresses_of_a_known_member_only(void
     char none[] = "", name[] = "one", url[] = "http://h:2380", client[] = "http://h:2379";
     char *urls[] = {url}, *clients[] = {client};
     struct machine_members members = {0};
-    machine_members_set(&members, &(struct machine_member){
-                                      .id = 1, .name = none, .peer_urls = urls, .peer_url_count = 1});
+    machine_members_set(
+        &members,
+        &(struct machine_member){.id = 1, .name = none, .peer_urls = urls, .peer_url_count = 1});
     machine_bootstrap(r.machine, &members);
     struct machine_member told = {
         .id = 1, .name = name, .client_urls = clients, .client_url_count = 1, .is_learner = true};

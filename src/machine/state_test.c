@@ -7,11 +7,10 @@ static void add_member(struct machine_state *s, uint64_t id, bool learner)
 {
     char name[] = "n", url[] = "http://h:2380";
     char *urls[] = {url};
-    machine_members_set(&s->members, &(struct machine_member){.id = id,
-                                                              .name = name,
-                                                              .peer_urls = urls,
-                                                              .peer_url_count = 1,
-                                                              .is_learner = learner});
+    machine_members_set(
+        &s->members,
+        &(struct machine_member){
+            .id = id, .name = name, .peer_urls = urls, .peer_url_count = 1, .is_learner = learner});
 }
 
 static void draw_state(struct nb_random *random, struct machine_state *s)

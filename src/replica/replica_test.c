@@ -1,4 +1,5 @@
-/* The replica's rules, in the simulated world but without its chance: faults come where a test says. */
+/* The replica's rules, in the simulated world but without its chance: faults come where a test
+ * says. */
 #include "replica/replica.h"
 
 #include "sim/cluster.h"
@@ -53,8 +54,8 @@ static unsigned follower(const struct sim *s)
 
 static struct sim_op *put(struct sim *s, unsigned client, unsigned member)
 {
-    struct sim_request what = {.kind = SIM_OP_PUT, .key = client % SIM_KEY_COUNT,
-                               .value = ++s->value_last};
+    struct sim_request what = {
+        .kind = SIM_OP_PUT, .key = client % SIM_KEY_COUNT, .value = ++s->value_last};
     return sim_client_call(s, client, member, &what);
 }
 
