@@ -2,8 +2,8 @@
  * replica: one member of the group; the only place where raft, storage and machine meet.
  *
  * Written against a world, never against the system: `struct replica_world` gives time and carries
- * messages, `struct wal` (over a disk) and `struct backend` keep what must last. server/ supplies the
- * real ones, tests and the simulator theirs. Everything here runs on one thread.
+ * messages, `struct wal` (over a disk) and `struct backend` keep what must last. server/ supplies
+ * the real ones, tests and the simulator theirs. Everything here runs on one thread.
  *
  * A turn of the caller's loop:
  *
@@ -37,9 +37,9 @@ struct replica;
 struct replica_world {
     void *user;
     uint64_t (*now_ns)(void *user); /* monotonic */
-    /* Sends, or drops: Raft does not mind. The message is borrowed for the call. It may arrive late,
-     * out of order or not at all, but a PROPOSE never twice: what comes again is another proposal
-     * [R22]. */
+    /* Sends, or drops: Raft does not mind. The message is borrowed for the call. It may arrive
+     * late, out of order or not at all, but a PROPOSE never twice: what comes again is another
+     * proposal [R22]. */
     void (*send)(void *user, const struct raft_msg *msg);
     /* Streams the file at `path` with `announce` behind it (borrowed), then calls
      * replica_snapshot_sent; the file is the replica's and goes away after that. */
@@ -51,8 +51,8 @@ struct replica_world {
      * and what to do. After it the replica acknowledges nothing more. [W05] */
     void (*fatal)(void *user, enum nb_status status, const char *text);
 
-    /* Blocks until a write of the log has ended (disk_wait): while a snapshot is installed, which is
-     * rare and has nothing to do meanwhile. */
+    /* Blocks until a write of the log has ended (disk_wait): while a snapshot is installed, which
+     * is rare and has nothing to do meanwhile. */
     void (*wait_disk)(void *user);
     /* Notes durably that a snapshot up to `index` is being installed; 0 removes the note. A restart
      * that finds it knows why the backend is ahead of the log. */
@@ -66,30 +66,31 @@ struct replica_world {
 
 struct replica_config {
     uint64_t cluster_id, member_id;
-    uint64_t boot_id;               /* fresh entropy; seeds timeouts, read rounds and request ids */
-    uint32_t tick_ms;               /* real time of one raft tick */
+    uint64_t boot_id; /* fresh entropy; seeds timeouts, read rounds and request ids */
+    uint32_t tick_ms; /* real time of one raft tick */
     uint32_t heartbeat_ticks, election_ticks;
     bool pre_vote;
-    uint64_t request_timeout_ns;    /* of a proposal or read; etcd: 5 s + 2 election timeouts */
+    uint64_t request_timeout_ns; /* of a proposal or read; etcd: 5 s + 2 election timeouts */
     uint64_t snapshot_catchup_entry_count; /* entries kept behind for slow followers */
     size_t snapshot_catchup_bytes_max;     /* ... as long as they take no more than this */
-    uint64_t commit_interval_ns;    /* of the backend; 100 ms */
-    size_t commit_bytes_max;        /* commit earlier when this much waits */
-    size_t request_count_max;       /* proposals and reads under way; more are refused */
-    size_t request_bytes_max;       /* one proposal */
-    size_t proposal_bytes_max;      /* all proposals under way; more are refused */
-    unsigned compaction_batch_limit; /* keys looked at a step */
-    uint64_t compaction_sleep_ns;    /* between steps */
-    uint64_t read_retry_ns;          /* a read round without an answer is asked again; 500 ms */
-    const char *snapshot_dir;       /* borrowed: where copies for lagging members are made */
-    const struct nb_logger *log;    /* borrowed */
+    uint64_t commit_interval_ns;           /* of the backend; 100 ms */
+    size_t commit_bytes_max;               /* commit earlier when this much waits */
+    size_t request_count_max;              /* proposals and reads under way; more are refused */
+    size_t request_bytes_max;              /* one proposal */
+    size_t proposal_bytes_max;             /* all proposals under way; more are refused */
+    unsigned compaction_batch_limit;       /* keys looked at a step */
+    uint64_t compaction_sleep_ns;          /* between steps */
+    uint64_t read_retry_ns;      /* a read round without an answer is asked again; 500 ms */
+    const char *snapshot_dir;    /* borrowed: where copies for lagging members are made */
+    const struct nb_logger *log; /* borrowed */
 };
 
 /*
  * A request under way, embedded in the caller's own record. The replica holds it from a successful
- * replica_propose or replica_read until `done`, which may free it. `result` is NULL unless a proposal
- * was applied; it is borrowed for the call. `done` may be called from within a turn, so it must not
- * call the replica but for its observers: what it wants to ask next, it asks after the turn.
+ * replica_propose or replica_read until `done`, which may free it. `result` is NULL unless a
+ * proposal was applied; it is borrowed for the call. `done` may be called from within a turn, so it
+ * must not call the replica but for its observers: what it wants to ask next, it asks after the
+ * turn.
  *
  * What the status says of a proposal: NB_OK it was applied, and `result` is its outcome; anything
  * else (a timeout, NB_STOPPED) is "unknown": it may have an effect, now or later [R23].
@@ -97,16 +98,16 @@ struct replica_config {
 struct replica_request {
     void (*done)(struct replica_request *request, enum nb_status status,
                  const struct machine_result *result);
-    uint64_t id;          /* the replica's */
-    uint64_t begun_ns;    /* the replica's */
-    size_t bytes;         /* the replica's: of the payload of a proposal */
+    uint64_t id;                  /* the replica's */
+    uint64_t begun_ns;            /* the replica's */
+    size_t bytes;                 /* the replica's: of the payload of a proposal */
     struct replica_request *next; /* the replica's */
 };
 
 /*
- * Starts from what the log and the backend hold. `machine` is restored from `backend`; `recovered` is
- * what wal_open gave (borrowed). NB_CORRUPT with words in `error` when they contradict each other: a
- * commit index beyond the log [R26], a gap between backend and log.
+ * Starts from what the log and the backend hold. `machine` is restored from `backend`; `recovered`
+ * is what wal_open gave (borrowed). NB_CORRUPT with words in `error` when they contradict each
+ * other: a commit index beyond the log [R26], a gap between backend and log.
  */
 struct replica_parts {
     struct wal *wal;                       /* borrowed, as all of these */
@@ -130,8 +131,8 @@ void replica_step(struct replica *r, const struct raft_msg *msg);
 void replica_peer_lost(struct replica *r, uint64_t id);        /* its connection ended */
 void replica_peer_unreachable(struct replica *r, uint64_t id); /* a message to it was dropped */
 void replica_snapshot_sent(struct replica *r, uint64_t to, bool ok);
-/* The whole content of the snapshot announced by `msg` is in the file at `path`, verified and synced;
- * the replica takes the file over (moves or removes it). */
+/* The whole content of the snapshot announced by `msg` is in the file at `path`, verified and
+ * synced; the replica takes the file over (moves or removes it). */
 void replica_snapshot_received(struct replica *r, const char *path, const struct raft_msg *msg);
 void replica_disk_ready(struct replica *r);    /* the disk's completion descriptor is readable */
 void replica_backend_ready(struct replica *r); /* the backend's */
@@ -147,8 +148,9 @@ void replica_turn(struct replica *r);
 NB_MUST_USE enum nb_status replica_propose(struct replica *r, enum machine_kind kind,
                                            struct nb_bytes command,
                                            struct replica_request *request);
-/* Linearizable read: `done(NB_OK)` comes when the machine here holds everything acknowledged anywhere
- * before this call; the caller then reads the machine. Reads of one turn share a round [Q03]. */
+/* Linearizable read: `done(NB_OK)` comes when the machine here holds everything acknowledged
+ * anywhere before this call; the caller then reads the machine. Reads of one turn share a round
+ * [Q03]. */
 NB_MUST_USE enum nb_status replica_read(struct replica *r, struct replica_request *request);
 
 enum nb_status replica_transfer(struct replica *r, uint64_t target);
@@ -165,13 +167,13 @@ void replica_flush(struct replica *r);
 struct replica_status {
     struct raft_status raft;
     bool is_learner;
-    uint64_t backend_index;   /* applied and durable in the backend */
-    uint64_t pending_count;   /* requests under way */
+    uint64_t backend_index; /* applied and durable in the backend */
+    uint64_t pending_count; /* requests under way */
     uint64_t leader_change_count;
     uint64_t proposal_failed_count;
     uint64_t read_failed_count;
     uint64_t db_allocated_bytes, db_used_bytes; /* of the backend's file */
-    uint64_t stalled_ns;      /* how long the oldest write of the log has been waiting; 0: none */
+    uint64_t stalled_ns; /* how long the oldest write of the log has been waiting; 0: none */
 };
 
 void replica_status(const struct replica *r, struct replica_status *out);

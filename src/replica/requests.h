@@ -1,8 +1,9 @@
 /*
- * replica/requests: proposals under way, found again by their request id when their entry is applied.
+ * replica/requests: proposals under way, found again by their request id when their entry is
+ * applied.
  *
- * Ids are drawn in order and all requests have the same time to live, so a ring serves as map and as
- * queue of deadlines: request `id` lies at its distance from the oldest.
+ * Ids are drawn in order and all requests have the same time to live, so a ring serves as map and
+ * as queue of deadlines: request `id` lies at its distance from the oldest.
  *
  * Invariant Q1: ids in the ring are consecutive; a slot whose request is done is NULL.
  */

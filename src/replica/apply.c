@@ -1,0 +1,55 @@
+/* replica/apply: committed entries into the machine, in order, a bounded piece a turn. [P2] */
+#include "replica/internal.h"
+
+/* Entries applied in one turn, so that sockets are served in between. */
+enum { APPLY_COUNT_A_TURN = 4096 };
+
+static void apply_entry(struct replica *r, const struct raft_entry *e)
+{
+    struct machine_entry entry = {
+        .index = e->id.index,
+        .term = e->id.term,
+        .kind = (enum machine_entry_kind)e->kind,
+        .payload = nb_payload_bytes(e->payload),
+    };
+    struct raft_conf conf;
+    if (e->kind == RAFT_ENTRY_CONF) {
+        enum nb_status status = raft_conf_decode(entry.payload, &conf, &entry.attached);
+        nb_assert(status == NB_OK); /* raft has used it already */
+        entry.conf = nb_bytes_of(entry.payload.data, entry.payload.len - entry.attached.len);
+    }
+    struct replica_request *request = NULL;
+    struct machine_header header;
+    struct nb_bytes body;
+    if (e->kind == RAFT_ENTRY_COMMAND &&
+        machine_header_get(entry.payload, &header, &body) == NB_OK &&
+        header.origin == r->config.member_id) {
+        request = replica_take_proposal(r, header.request_id);
+    }
+    struct machine_result result;
+    machine_apply(r->machine, &entry, request != NULL ? &result : NULL);
+    if (request != NULL) {
+        request->done(request, NB_OK, &result);
+    }
+}
+
+/* Applies what is committed, a bounded piece. */
+void replica_apply(struct replica *r)
+{
+    uint64_t applied = machine_applied_index(r->machine);
+    uint64_t end = r->commit_index + 1;
+    if (applied + 1 >= end) {
+        return;
+    }
+    if (end - applied - 1 > APPLY_COUNT_A_TURN) {
+        end = applied + 1 + APPLY_COUNT_A_TURN;
+        r->world.wake(r->world.user);
+    }
+    size_t count;
+    const struct raft_entry *entries = raft_entries(r->raft, applied + 1, end, &count);
+    nb_assert(count == end - applied - 1);
+    for (size_t i = 0; i < count; i++) {
+        apply_entry(r, &entries[i]);
+    }
+    raft_applied(r->raft, end - 1);
+}

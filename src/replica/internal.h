@@ -1,0 +1,143 @@
+/*
+ * replica/internal: the struct behind `struct replica`, and what its files call of each other. Each
+ * file has one noun: proposals, reads, log, apply, commit (of the backend), snapshots, start;
+ * replica.c has the turn and time.
+ */
+#ifndef NABATA_REPLICA_INTERNAL_H
+#define NABATA_REPLICA_INTERNAL_H
+
+#include "replica/replica.h"
+#include "replica/requests.h"
+
+/* A message that waits for the disk. [P1] */
+struct replica_held_message {
+    struct raft_msg msg; /* holds no pointers */
+    uint64_t batch;      /* of the log: durable when wal_durable() reaches it */
+};
+
+/* Which batch of the log carries which of raft's syncs. */
+struct replica_sync_point {
+    uint64_t sync, batch;
+    uint64_t begun_ns;
+};
+
+/* Ring of plain structs: pushed at the end, taken at the front. */
+struct replica_sync_queue {
+    struct replica_sync_point *items; /* owned */
+    size_t first, count, capacity;
+};
+
+struct replica_read_list {
+    struct replica_request *first, **last;
+    size_t count;
+};
+
+struct replica {
+    struct replica_config config;
+    struct replica_world world;
+    struct wal *wal;         /* borrowed */
+    struct backend *backend; /* borrowed */
+    struct machine *machine; /* borrowed */
+    struct raft *raft;       /* owned */
+
+    struct replica_requests proposals;
+    size_t proposal_bytes;
+    struct replica_read_list reads_queued;  /* wait for a round to begin */
+    struct replica_read_list reads_asked;   /* in the round under way */
+    struct replica_read_list reads_indexed; /* wait until read_index is applied */
+    uint64_t read_context;                  /* of the round under way; 0: none */
+    uint64_t read_context_last;             /* never used twice */
+    uint64_t read_index;
+    uint64_t read_asked_ns;
+
+    /* Proposals that found no leader: tried again when one is there. */
+    struct nb_payload **waiting; /* owned, with a reference each */
+    size_t waiting_count, waiting_capacity;
+
+    struct replica_held_message *held; /* owned; in order of batch */
+    size_t held_first, held_count, held_capacity;
+    struct replica_sync_queue syncs;
+    uint64_t batch_last; /* newest batch with something of raft's in it */
+
+    uint64_t commit_index;
+    uint64_t caught_up_index; /* commit index at the start */
+    uint64_t batch_sealed;    /* number of the last backend batch handed over */
+    uint64_t batch_sealed_index;
+    uint64_t batch_reaped;
+    uint64_t sealed_generation, reaped_generation; /* see replica_commit_wanted */
+    uint64_t last_commit_ns;
+    uint64_t seal_begun_ns;
+    uint64_t compact_next_ns;
+
+    uint64_t snapshot_peers[RAFT_MEMBER_COUNT_MAX]; /* that wait for the copy being made */
+    size_t snapshot_peer_count;
+    bool copying;
+    char *copy_path; /* owned; the copy being made or sent; NULL: none */
+    size_t copy_users;
+    struct raft_snapshot copy_label;
+    uint64_t copy_count;
+
+    char *install_path; /* owned: received and verified, until raft asks for it */
+
+    struct replica_timings timings;
+    uint64_t leader_seen;
+    uint64_t leader_change_count, proposal_failed_count, read_failed_count;
+    bool disk_full;
+    bool failed; /* the world was told that this is the end */
+};
+
+/* -- replica.c -- */
+
+uint64_t replica_now(const struct replica *r);
+void replica_fail(struct replica *r, enum nb_status status, const char *text);
+/* -- reads.c -- */
+
+void replica_reads_init(struct replica_read_list *l);
+void replica_reads_finish(struct replica_read_list *l, enum nb_status status);
+/* -- proposals.c -- */
+
+/* The request under way with this id, which is not under way any more; NULL when there is none. */
+struct replica_request *replica_take_proposal(struct replica *r, uint64_t id);
+void replica_park(struct replica *r, struct nb_payload *payload);
+/* Those that found no leader before. Several turns may pass without one: nothing is lost but time.
+ */
+void replica_offer_waiting(struct replica *r);
+/* Without a leader for long, what timed out must not pile up. They lie in the order they came.
+ * [Z03] */
+void replica_forget_timed_out(struct replica *r);
+size_t replica_request_count(const struct replica *r);
+/* -- reads.c -- */
+
+/* One round at a time; what comes meanwhile shares the next one. [Q03] */
+void replica_begin_read_round(struct replica *r);
+void replica_requeue_asked(struct replica *r);
+void replica_take_reads(struct replica *r, const struct raft_effects *fx);
+void replica_answer_reads(struct replica *r);
+/* -- log.c -- */
+
+void replica_hold(struct replica *r, const struct raft_msg *msg, uint64_t batch);
+/* What the disk now holds lets messages go and counts for the quorum. */
+void replica_take_durable(struct replica *r);
+void replica_check_log(struct replica *r);
+void replica_append_to_log(struct replica *r, const struct raft_effects *fx);
+/* -- apply.c -- */
+
+/* Applies what is committed, a bounded piece. */
+void replica_apply(struct replica *r);
+/* -- commit.c -- */
+
+/* One batch under way at a time: the next one gathers what comes meanwhile. */
+void replica_commit_backend(struct replica *r);
+void replica_wait_backend(struct replica *r);
+/* Superfluous history goes in small steps with pauses, so that it starves nobody. [C08] */
+void replica_compact_history(struct replica *r);
+/* -- snapshots.c -- */
+
+void replica_want_snapshots(struct replica *r, const struct raft_effects *fx);
+/* Order, so that a crash anywhere restarts cleanly [S01, S03]: the world notes that an install is
+ * on its way; the backend takes the file; the log gets its mark; the note goes away. */
+void replica_install(struct replica *r, const struct raft_snapshot *label);
+/* Raft did not want the snapshot that was received (it had the entries meanwhile). */
+void replica_drop_unwanted_install(struct replica *r);
+
+#endif

@@ -1,0 +1,115 @@
+/* replica/proposals: what clients want in the log: numbered, offered to raft, kept until a leader
+ * is there. */
+#include "replica/internal.h"
+
+#include <string.h>
+
+/* The request under way with this id, which is not under way any more; NULL when there is none. */
+struct replica_request *replica_take_proposal(struct replica *r, uint64_t id)
+{
+    struct replica_request *request = replica_requests_take(&r->proposals, id);
+    if (request != NULL) {
+        nb_assert(r->proposal_bytes >= request->bytes);
+        r->proposal_bytes -= request->bytes;
+    }
+    return request;
+}
+
+void replica_park(struct replica *r, struct nb_payload *payload)
+{
+    r->waiting =
+        nb_grow(r->waiting, &r->waiting_capacity, r->waiting_count + 1, sizeof *r->waiting);
+    r->waiting[r->waiting_count++] = nb_payload_acquire(payload);
+}
+
+static void offer(struct replica *r, struct nb_payload *payload)
+{
+    enum raft_outcome outcome = raft_propose(r->raft, &payload, 1, NULL);
+    if (outcome == RAFT_NO_LEADER || outcome == RAFT_DROPPED) {
+        replica_park(r, payload); /* until a leader is there, or the request times out */
+    }
+}
+
+/* One whose client was told "timed out" must not enter the log long after. */
+static bool is_awaited(const struct replica *r, const struct nb_payload *payload)
+{
+    struct machine_header h;
+    struct nb_bytes request;
+    enum nb_status status = machine_header_get(nb_payload_bytes(payload), &h, &request);
+    nb_assert(status == NB_OK);
+    return replica_requests_holds(&r->proposals, h.request_id);
+}
+
+/* Without a leader for long, what timed out must not pile up. They lie in the order they came.
+ * [Z03] */
+void replica_forget_timed_out(struct replica *r)
+{
+    size_t gone = 0;
+    while (gone < r->waiting_count && !is_awaited(r, r->waiting[gone])) {
+        nb_payload_release(r->waiting[gone++]);
+    }
+    if (gone != 0) {
+        r->waiting_count -= gone;
+        memmove(r->waiting, r->waiting + gone, r->waiting_count * sizeof *r->waiting);
+    }
+}
+
+/* Those that found no leader before. Several turns may pass without one: nothing is lost but time.
+ */
+void replica_offer_waiting(struct replica *r)
+{
+    struct raft_status s;
+    if (r->waiting_count == 0) {
+        return;
+    }
+    raft_status(r->raft, &s);
+    if (s.leader_id == 0 || s.transfer_target != 0) {
+        return;
+    }
+    struct nb_payload **waiting = r->waiting;
+    size_t count = r->waiting_count;
+    r->waiting = NULL;
+    r->waiting_count = r->waiting_capacity = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (is_awaited(r, waiting[i])) {
+            offer(r, waiting[i]);
+        }
+        nb_payload_release(waiting[i]);
+    }
+    nb_free(waiting);
+}
+
+size_t replica_request_count(const struct replica *r)
+{
+    return r->proposals.count + r->reads_queued.count + r->reads_asked.count +
+           r->reads_indexed.count;
+}
+
+enum nb_status replica_propose(struct replica *r, enum machine_kind kind, struct nb_bytes command,
+                               struct replica_request *request)
+{
+    if (r->failed) {
+        return NB_STOPPED;
+    }
+    if (command.len > r->config.request_bytes_max) {
+        return NB_TOO_LARGE;
+    }
+    if (replica_request_count(r) >= r->config.request_count_max ||
+        r->proposal_bytes > r->config.proposal_bytes_max) {
+        return NB_TOO_MANY_REQUESTS;
+    }
+    struct nb_payload *payload = nb_payload_create(MACHINE_HEADER_SIZE_BYTES + command.len);
+    request->begun_ns = replica_now(r);
+    request->id = replica_requests_add(&r->proposals, request);
+    request->bytes = payload->len;
+    r->proposal_bytes += request->bytes;
+    struct machine_header header = {
+        .kind = (uint8_t)kind, .request_id = request->id, .origin = r->config.member_id};
+    machine_header_put(payload->data, &header);
+    if (command.len != 0) {
+        memcpy(payload->data + MACHINE_HEADER_SIZE_BYTES, command.data, command.len);
+    }
+    offer(r, payload);
+    nb_payload_release(payload);
+    return NB_OK;
+}
