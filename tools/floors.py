@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds every #include in src/ to the floors of tools/floors.txt.
 
-A room includes itself and the rooms its line names. Tests in src/ may include tests/ as well. An include of a
+A room includes itself and the rooms its line names. Tests in src/ may include tests/ and sim/ as well. An include of a
 room that is not listed, a quoted include without its room, and a room without a line are errors too. Prints
 "file:line: what is wrong" and exits 1 if anything is.
 """
@@ -43,7 +43,7 @@ def wrong_with(source, target, floors):
     if "/" not in target:
         return f'"{target}" has no room: write "{room}/{target}"'
     other = target.split("/")[0]
-    if other == "tests" and is_test:
+    if other in ("tests", "sim") and is_test:
         return None
     if other not in floors:
         return f'"{target}" is in no room'

@@ -84,8 +84,6 @@ void api_read_then(struct api *a, struct rpc_call *call, struct nb_bytes message
 struct api *api_of(const struct rpc_call *call);
 struct api *api_of_conn(const struct rpc_conn *conn);
 
-struct backend_sizes api_sizes(const struct api *a);
-
 /* Proposes the NOSPACE alarm of this member, unless that is under way. */
 void api_raise_nospace(struct api *a);
 

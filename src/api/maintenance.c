@@ -2,7 +2,6 @@
 #include "api/internal.h"
 #include "api/reply.h"
 #include "rpc.pb-c.h"
-#include "storage/backend.h"
 
 #include <inttypes.h>
 
@@ -24,7 +23,6 @@ void api_status(struct rpc_call *call, struct nb_bytes message)
     struct replica *r = a->config.replica;
     struct replica_status s;
     replica_status(r, &s);
-    struct backend_sizes sizes = api_sizes(a);
 
     size_t alarm_count;
     const struct machine_alarm_member *alarms = machine_alarms(replica_machine(r), &alarm_count);
@@ -47,8 +45,8 @@ void api_status(struct rpc_call *call, struct nb_bytes message)
     Etcdserverpb__StatusResponse out = ETCDSERVERPB__STATUS_RESPONSE__INIT;
     out.header = &header;
     out.version = (char[]){API_ETCD_VERSION};
-    out.dbsize = (int64_t)sizes.allocated;
-    out.dbsizeinuse = (int64_t)sizes.in_use;
+    out.dbsize = (int64_t)s.db_allocated_bytes;
+    out.dbsizeinuse = (int64_t)s.db_used_bytes;
     out.dbsizequota = a->config.quota_bytes == UINT64_MAX ? 0 : (int64_t)a->config.quota_bytes;
     out.leader = s.raft.leader_id;
     out.raftindex = s.raft.commit_index;

@@ -2,11 +2,11 @@
 
 #include "api/internal.h"
 #include "base/histogram.h"
-#include "storage/backend.h"
 
 #include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -157,12 +157,13 @@ static void write_store(struct api *a, struct nb_buf *out)
     struct replica *r = a->config.replica;
     struct mvcc *m = machine_mvcc(replica_machine(r));
     struct mvcc_stats s = mvcc_stats(m);
-    struct backend_sizes sizes = api_sizes(a);
+    struct replica_status status;
+    replica_status(r, &status);
     number(out, "etcd_mvcc_db_total_size_in_bytes", "gauge",
            "Total size of the underlying database physically allocated in bytes.",
-           sizes.allocated);
+           status.db_allocated_bytes);
     number(out, "etcd_mvcc_db_total_size_in_use_in_bytes", "gauge",
-           "Total size of the underlying database logically in use in bytes.", sizes.in_use);
+           "Total size of the underlying database logically in use in bytes.", status.db_used_bytes);
     number(out, "etcd_server_quota_backend_bytes", "gauge", "Current backend storage quota size in bytes.",
            a->config.quota_bytes == UINT64_MAX ? 0 : a->config.quota_bytes);
     number(out, "etcd_mvcc_put_total", "counter", "Total number of puts seen by this member.",
@@ -197,11 +198,14 @@ static void write_process(struct nb_buf *out)
              "Total user and system CPU time spent in seconds.");
         nb_buf_printf(out, "process_cpu_seconds_total %.2f\n", seconds);
     }
+    char line[128];
     FILE *statm = fopen("/proc/self/statm", "re");
     if (statm != NULL) {
-        uint64_t size, resident;
-        if (fscanf(statm, "%" SCNu64 " %" SCNu64, &size, &resident) == 2) {
+        char *at = fgets(line, sizeof line, statm);
+        if (at != NULL) {
             uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+            uint64_t size = strtoull(at, &at, 10);
+            uint64_t resident = strtoull(at, &at, 10);
             number(out, "process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.",
                    size * page);
             number(out, "process_resident_memory_bytes", "gauge", "Resident memory size in bytes.",

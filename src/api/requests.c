@@ -1,6 +1,5 @@
 /* api/requests: from the door to the answer, whatever the service. */
 #include "api/internal.h"
-#include "storage/backend.h"
 
 
 #include <string.h>
@@ -10,16 +9,11 @@ struct api *api_of(const struct rpc_call *call)
     return api_of_conn(rpc_call_conn(call));
 }
 
-struct backend_sizes api_sizes(const struct api *a)
-{
-    struct backend_sizes sizes;
-    backend_sizes(replica_backend(a->config.replica), &sizes);
-    return sizes;
-}
-
 uint64_t api_db_size(const struct api *a)
 {
-    return api_sizes(a).allocated;
+    struct replica_status s;
+    replica_status(a->config.replica, &s);
+    return s.db_allocated_bytes;
 }
 
 /* ---- answers ---- */

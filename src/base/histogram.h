@@ -16,7 +16,8 @@ struct nb_histogram {
     double sum_s;
 };
 
-void nb_histogram_init(struct nb_histogram *h, double start_s, double factor, uint32_t bucket_count);
+void nb_histogram_init(struct nb_histogram *h, double start_s, double factor,
+                       uint32_t bucket_count);
 void nb_histogram_observe_ns(struct nb_histogram *h, uint64_t ns);
 /* Appends its series: NAME_bucket{labels,le="..."}, _sum, _count. `labels` is "" or `a="b"`. */
 void nb_histogram_write(const struct nb_histogram *h, const char *name, const char *labels,

@@ -46,6 +46,9 @@ enum nb_status nb_status_of_errno(int error_number)
     case EAGAIN:
         return NB_BUSY;
     case EINVAL:
+    case ENOTDIR:
+    case ENAMETOOLONG:
+    case ELOOP:
         return NB_INVALID;
     case ENOSYS:
     case EOPNOTSUPP:

@@ -63,7 +63,10 @@ static void title(struct nb_buf *out, const char *text, size_t width)
     size_t space = width - table_text_width(text);
     repeat(out, " ", space / 2 + 1);
     for (; *text != '\0'; text++) {
-        char c = *text == '_' ? ' ' : (char)toupper((unsigned char)*text);
+        char c = (char)toupper((unsigned char)*text);
+        if (c == '_') {
+            c = ' ';
+        }
         nb_buf_append(out, &c, 1);
     }
     repeat(out, " ", space - space / 2 + 1);

@@ -321,13 +321,14 @@ static enum nb_status apply_command(struct machine *m, struct nb_bytes payload, 
     if (status != NB_OK) {
         return status;
     }
-    if (h.kind >= MACHINE_KIND_END || operations[h.kind] == NULL) {
+    apply_fn *operation = h.kind < MACHINE_KIND_END ? operations[h.kind] : NULL;
+    if (operation == NULL) {
         return NB_UNSUPPORTED;
     }
     if (changes_data(h.kind) && machine_alarm_on(m, MACHINE_ALARM_CORRUPT)) {
         return NB_CORRUPT_CLUSTER;
     }
-    return operations[h.kind](m, request, revision);
+    return operation(m, request, revision);
 }
 
 static enum nb_status apply_conf(struct machine *m, const struct machine_entry *entry)

@@ -228,7 +228,7 @@ enum nb_status machine_members_apply(struct machine_members *m, struct nb_bytes 
 {
     struct nb_arena arena = {0};
     struct machine_member list[MACHINE_MEMBER_COUNT_MAX];
-    size_t count;
+    size_t count = 0;
     enum nb_status status = decode_list(bytes, &arena, list, &count);
     if (status == NB_OK) {
         for (size_t i = m->count; i-- > 0;) {

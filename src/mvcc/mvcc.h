@@ -173,10 +173,10 @@ bool mvcc_compact_step(struct mvcc *m, size_t key_count);
 bool mvcc_compact_pending(const struct mvcc *m);
 
 /*
- * HashKV [etcd mvcc/hash.go]: crc32c over the history up to `revision` (0: current; below 0: none of
- * it) as the compact revision leaves it. In steps, so that the loop is not held up; writes and removals between two
- * steps do not change the result, a compaction does (NB_COMPACTED if it passes the revision;
- * otherwise the hash starts over).
+ * HashKV [etcd mvcc/hash.go]: crc32c over the history up to `revision` (0: current; below 0: none
+ * of it) as the compact revision leaves it. In steps, so that the loop is not held up; writes and
+ * removals between two steps do not change the result, a compaction does (NB_COMPACTED if it passes
+ * the revision; otherwise the hash starts over).
  */
 struct mvcc_hash {
     int64_t revision;         /* hashed */

@@ -141,6 +141,8 @@ static void requests_are_refused_at_the_door(void **state)
     stream.sort_order = MVCC_SORT_DESCEND;
     assert_int_equal(mvcc_stream_check(&stream), NB_STREAM_SORT);
     stream = (struct mvcc_range_request){.key = str("k"), .sort_target = MVCC_BY_MOD};
+    assert_int_equal(mvcc_stream_check(&stream), NB_OK); /* without an order a target is nothing */
+    stream.sort_order = MVCC_SORT_ASCEND;
     assert_int_equal(mvcc_stream_check(&stream), NB_STREAM_SORT);
     stream = (struct mvcc_range_request){.key = str("k"), .max_create_revision = 1};
     assert_int_equal(mvcc_stream_check(&stream), NB_STREAM_FILTER);

@@ -1,4 +1,4 @@
-#include "peer/testing.h"
+#include "tests/support/peer_testing.h"
 
 #include <xxhash.h>
 

@@ -551,6 +551,27 @@ static void R01_R02_an_old_entry_commits_only_with_one_of_the_own_term(void **st
     end(&g);
 }
 
+/* The last vote it needs may come when a newer leader is at work already. It then leads in good
+ * faith, without what the newer one committed, and nothing comes of it. */
+static void s543_a_leader_elected_late_commits_nothing_and_goes(void **state)
+{
+    (void)state;
+    struct rig g = rig_with(3, 1, TERMS_111);
+    lead(&g); /* of term 2; 3 has voted in term 3 by now, and its leader committed entry 4 */
+    synced(&g);
+    assert_int_equal(status(&g).last.term, 2);
+    step(&g, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT_RESULT, .from = 3, .term = 3});
+    assert_int_equal(status(&g).role, RAFT_FOLLOWER);
+    ack(&g, 2, 4); /* too late: it is nobody's acknowledgement any more */
+    assert_int_equal(status(&g).commit_index, 0);
+    struct raft_entry newer = noop(4, 3);
+    step(&g, append(3, 3, 1, &newer, 1, 4));
+    assert_int_equal(status(&g).last.index, 4);
+    assert_int_equal(status(&g).last.term, 3);
+    assert_int_equal(status(&g).commit_index, 4);
+    end(&g);
+}
+
 static void R04_the_leader_counts_itself_after_its_own_sync(void **state)
 {
     (void)state;
@@ -1246,6 +1267,7 @@ int main(void)
         cmocka_unit_test(R17_a_late_completion_does_not_mark_what_replaced_the_entry),
         cmocka_unit_test(s541_votes_only_for_logs_that_are_up_to_date),
         cmocka_unit_test(R01_R02_an_old_entry_commits_only_with_one_of_the_own_term),
+        cmocka_unit_test(s543_a_leader_elected_late_commits_nothing_and_goes),
         cmocka_unit_test(R04_the_leader_counts_itself_after_its_own_sync),
         cmocka_unit_test(commits_are_handed_out_when_the_own_disk_has_them),
         cmocka_unit_test(s7_a_snapshot_replaces_log_state_and_configuration),

@@ -4,7 +4,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Entries applied in one turn, so that sockets are served in between. */
 enum { SYNC_TIMEOUT_ELECTIONS = 3 }; /* a leader whose disk hangs for so long resigns [E12] */
@@ -508,16 +507,20 @@ static uint64_t release_point(const struct replica *r, uint64_t first, uint64_t 
     return first + (count - kept) - 1; /* first - 1: nothing to forget */
 }
 
-/* The log is kept until the backend holds its effects durably. [P5] */
+/* The log is kept until the backend holds its effects durably [P5], and from the label of a copy on as
+ * long as that is made or sent: who receives it must not be too late again [S08]. */
 static void release_log(struct replica *r)
 {
     uint64_t durable = backend_label(r->backend)->applied_index;
     struct raft_status s;
     raft_status(r->raft, &s);
-    if (durable < s.first_index) {
+    if (r->copying || durable < s.first_index) {
         return;
     }
     uint64_t to = release_point(r, s.first_index, durable);
+    if (r->copy_users != 0 && to > r->copy_label.last.index) {
+        to = r->copy_label.last.index;
+    }
     if (to >= s.first_index) {
         raft_compact(r->raft, to);
         wal_release(r->wal, to);
@@ -591,7 +594,7 @@ void replica_flush(struct replica *r)
 static void drop_copy(struct replica *r)
 {
     if (r->copy_path != NULL && r->copy_users == 0 && !r->copying) {
-        (void)unlink(r->copy_path);
+        r->world.remove_file(r->world.user, r->copy_path);
         nb_free(r->copy_path);
         r->copy_path = NULL;
     }
@@ -599,6 +602,11 @@ static void drop_copy(struct replica *r)
 
 static void send_copy(struct replica *r)
 {
+    struct raft_status s;
+    raft_status(r->raft, &s);
+    if (s.role != RAFT_LEADER) {
+        r->snapshot_peer_count = 0; /* deposed meanwhile: its word is worth nothing in this term */
+    }
     for (size_t i = 0; i < r->snapshot_peer_count; i++) {
         struct raft_msg announce =
             raft_snapshot_msg(r->raft, r->snapshot_peers[i], &r->copy_label);
@@ -648,11 +656,22 @@ static void on_copied(void *context, enum nb_status status, const char *text)
     drop_copy(r);
 }
 
+/* A leader that is elected again while a copy is made asks again for the same member. */
+static void want_snapshot(struct replica *r, uint64_t peer)
+{
+    for (size_t i = 0; i < r->snapshot_peer_count; i++) {
+        if (r->snapshot_peers[i] == peer) {
+            return;
+        }
+    }
+    nb_assert(r->snapshot_peer_count < RAFT_MEMBER_COUNT_MAX);
+    r->snapshot_peers[r->snapshot_peer_count++] = peer;
+}
+
 static void want_snapshots(struct replica *r, const struct raft_effects *fx)
 {
     for (size_t i = 0; i < fx->snapshot_peer_count; i++) {
-        nb_assert(r->snapshot_peer_count < RAFT_MEMBER_COUNT_MAX);
-        r->snapshot_peers[r->snapshot_peer_count++] = fx->snapshot_peers[i];
+        want_snapshot(r, fx->snapshot_peers[i]);
     }
     if (r->snapshot_peer_count == 0 || r->copying || r->copy_path != NULL) {
         return; /* the next copy is made when the present one has been sent */
@@ -676,7 +695,7 @@ void replica_snapshot_sent(struct replica *r, uint64_t to, bool ok)
 void replica_snapshot_received(struct replica *r, const char *path, const struct raft_msg *msg)
 {
     if (r->install_path != NULL) {
-        (void)unlink(path); /* one at a time: the leader will ask again */
+        r->world.remove_file(r->world.user, path); /* one at a time: the leader will ask again */
         return;
     }
     r->install_path = nb_strdup(path);
@@ -739,7 +758,7 @@ static void drop_unwanted_install(struct replica *r)
     struct raft_status s;
     raft_status(r->raft, &s);
     if (r->install_path != NULL && !s.installing) {
-        (void)unlink(r->install_path);
+        r->world.remove_file(r->world.user, r->install_path);
         nb_free(r->install_path);
         r->install_path = NULL;
     }
@@ -764,6 +783,7 @@ static void take_effects(struct replica *r, const struct raft_effects *fx)
     append_to_log(r, fx); /* into memory: what waits for it must know its batch */
     send_messages(r, fx);
     wal_flush(r->wal);
+    check_log(r); /* it may fail at once, with no completion to come */
     if (fx->commit_index > r->commit_index) {
         r->commit_index = fx->commit_index;
     }
@@ -914,6 +934,7 @@ void replica_tick(struct replica *r)
     if (r->syncs.count == 0 || r->disk_full) {
         wal_mark_durable(r->wal);
     }
+    check_log(r);
     if (backend_status(r->backend, NULL) == NB_NO_SPACE_DISK) {
         backend_retry(r->backend);
     }
@@ -1098,6 +1119,50 @@ static enum nb_status start_raft(struct replica *r, const struct wal_recovered *
     return status;
 }
 
+/*
+ * A crash may have come between the steps of an install: with the backend from the snapshot, the log
+ * from before it, and a note that says so. Then the log gets its mark now, as it would have then, and
+ * `log` becomes what a start after that would have recovered. [S03]
+ */
+static enum nb_status finish_install(struct replica *r, uint64_t noted, struct wal_recovered *log,
+                                     struct nb_buf *error)
+{
+    uint64_t applied = machine_applied_index(r->machine), term = 0;
+    if (applied >= log->next_index && applied != 0 && noted != applied) {
+        nb_buf_printf(error,
+                      "the log on disk ends at index %" PRIu64 " but the backend is at %" PRIu64
+                      ": acknowledged entries are missing",
+                      log->next_index - 1, applied);
+        return NB_CORRUPT;
+    }
+    if (noted == 0) {
+        return NB_OK;
+    }
+    if (noted == applied) {
+        struct wal_mark mark = {.index = applied, .term = machine_applied_term(r->machine)};
+        if (log->mark.index < applied) {
+            uint64_t batch = wal_mark_snapshot(r->wal, mark);
+            wal_flush(r->wal);
+            while (wal_durable(r->wal) < batch && wal_status(r->wal) == NB_OK) {
+                r->world.wait_disk(r->world.user);
+            }
+            if (wal_status(r->wal) != NB_OK) {
+                nb_buf_append_str(error, "the log could not be marked with the installed snapshot");
+                return wal_status(r->wal);
+            }
+        }
+        if (!recovered_term(log, applied, &term) || term != mark.term) {
+            log->entries = NULL; /* of a deposed leader: the snapshot replaces them */
+            log->entry_count = 0;
+        }
+    }
+    enum nb_status status = r->world.note_install(r->world.user, 0);
+    if (status != NB_OK) {
+        nb_buf_append_str(error, "the note of a snapshot install could not be removed");
+    }
+    return status;
+}
+
 enum nb_status replica_create(const struct replica_config *config,
                               const struct replica_world *world,
                               const struct replica_parts *parts, struct replica **out,
@@ -1118,25 +1183,8 @@ enum nb_status replica_create(const struct replica_config *config,
     nb_histogram_init(&r->timings.backend_commit, 0.001, 2, 14);
     r->batch_sealed = r->batch_reaped = backend_committed(parts->backend);
     r->batch_sealed_index = backend_label(parts->backend)->applied_index;
-    uint64_t applied = machine_applied_index(r->machine);
     struct wal_recovered behind = *parts->recovered;
-    enum nb_status status = NB_OK;
-    if (applied >= behind.next_index) {
-        if (applied != 0 && parts->install_noted != applied) {
-            nb_buf_printf(error,
-                          "the log on disk ends at index %" PRIu64
-                          " but the backend is at %" PRIu64 ": acknowledged entries are missing",
-                          behind.next_index - 1, applied);
-            status = NB_CORRUPT;
-        } else if (applied != 0) {
-            (void)wal_mark_snapshot(
-                r->wal, (struct wal_mark){.index = applied,
-                                          .term = machine_applied_term(r->machine)});
-            wal_flush(r->wal);
-            behind.entries = NULL;
-            behind.entry_count = 0;
-        }
-    }
+    enum nb_status status = finish_install(r, parts->install_noted, &behind, error);
     if (status == NB_OK) {
         status = start_raft(r, &behind, error);
     }
@@ -1183,6 +1231,10 @@ void replica_status(const struct replica *r, struct replica_status *out)
     out->is_learner = replica_is_learner(r);
     out->backend_index = backend_label(r->backend)->applied_index;
     out->pending_count = r->proposals.count;
+    struct backend_sizes sizes;
+    backend_sizes(r->backend, &sizes);
+    out->db_allocated_bytes = sizes.allocated;
+    out->db_used_bytes = sizes.in_use;
     out->leader_change_count = r->leader_change_count;
     out->proposal_failed_count = r->proposal_failed_count;
     out->read_failed_count = r->read_failed_count;

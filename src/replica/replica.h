@@ -37,7 +37,9 @@ struct replica;
 struct replica_world {
     void *user;
     uint64_t (*now_ns)(void *user); /* monotonic */
-    /* Sends, or drops: Raft does not mind. The message is borrowed for the call. */
+    /* Sends, or drops: Raft does not mind. The message is borrowed for the call. It may arrive late,
+     * out of order or not at all, but a PROPOSE never twice: what comes again is another proposal
+     * [R22]. */
     void (*send)(void *user, const struct raft_msg *msg);
     /* Streams the file at `path` with `announce` behind it (borrowed), then calls
      * replica_snapshot_sent; the file is the replica's and goes away after that. */
@@ -58,6 +60,8 @@ struct replica_world {
     /* Label of a file that backend_copy made (its meta is not wanted). */
     enum nb_status (*inspect_copy)(void *user, const char *path, struct backend_label *out,
                                    struct nb_buf *error);
+    /* Removes a copy or a received snapshot that is not wanted any more. It may be gone already. */
+    void (*remove_file)(void *user, const char *path);
 };
 
 struct replica_config {
@@ -84,7 +88,11 @@ struct replica_config {
 /*
  * A request under way, embedded in the caller's own record. The replica holds it from a successful
  * replica_propose or replica_read until `done`, which may free it. `result` is NULL unless a proposal
- * was applied; it is borrowed for the call.
+ * was applied; it is borrowed for the call. `done` may be called from within a turn, so it must not
+ * call the replica but for its observers: what it wants to ask next, it asks after the turn.
+ *
+ * What the status says of a proposal: NB_OK it was applied, and `result` is its outcome; anything
+ * else (a timeout, NB_STOPPED) is "unknown": it may have an effect, now or later [R23].
  */
 struct replica_request {
     void (*done)(struct replica_request *request, enum nb_status status,
@@ -162,6 +170,7 @@ struct replica_status {
     uint64_t leader_change_count;
     uint64_t proposal_failed_count;
     uint64_t read_failed_count;
+    uint64_t db_allocated_bytes, db_used_bytes; /* of the backend's file */
     uint64_t stalled_ns;      /* how long the oldest write of the log has been waiting; 0: none */
 };
 

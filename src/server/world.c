@@ -108,6 +108,12 @@ static enum nb_status world_inspect_copy(void *user, const char *path, struct ba
     return status;
 }
 
+static void world_remove_file(void *user, const char *path)
+{
+    (void)user;
+    (void)unlink(path);
+}
+
 const struct replica_world server_world_calls = {
     .now_ns = world_now,
     .send = world_send,
@@ -117,4 +123,5 @@ const struct replica_world server_world_calls = {
     .wait_disk = world_wait_disk,
     .note_install = world_note_install,
     .inspect_copy = world_inspect_copy,
+    .remove_file = world_remove_file,
 };

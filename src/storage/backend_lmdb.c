@@ -641,7 +641,8 @@ static int env_open(const char *file, uint64_t map_size, unsigned flags, MDB_env
         }
         mdb_env_close(env);
         /* Less address space where that is limited. */
-        if (result != ENOMEM || size / 2 < map_size_least) {
+        /* EINVAL is what valgrind says to a mapping beyond its own address space. */
+        if ((result != ENOMEM && result != EINVAL) || size / 2 < map_size_least) {
             return result;
         }
         size /= 2;

@@ -1,7 +1,6 @@
 #include "storage/datadir.h"
 
 #include "base/checksum.h"
-#include "storage/snapshot.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -110,6 +109,44 @@ static enum nb_status check_writable(struct datadir *d, struct nb_buf *message)
     return status;
 }
 
+struct leftovers {
+    char **names;
+    size_t count, capacity;
+};
+
+static void note_leftover(void *context, const char *name)
+{
+    struct leftovers *l = context;
+    const char *dot = strrchr(name, '.');
+    if (dot == NULL ||
+        (strcmp(dot, ".part") != 0 && strcmp(dot, ".snap") != 0 && strcmp(dot, ".tmp") != 0)) {
+        return;
+    }
+    l->names = nb_grow(l->names, &l->capacity, l->count + 1, sizeof *l->names);
+    l->names[l->count++] = nb_strdup(name);
+}
+
+/* Files of snapshots that were on their way when the process ended: only whole ones are of use, and
+ * those are asked for again. [S10] */
+static enum nb_status remove_leftovers(struct disk *disk, const char *dir)
+{
+    struct leftovers l = {0};
+    enum nb_status status = disk_list(disk, dir, note_leftover, &l);
+    for (size_t i = 0; i < l.count; i++) {
+        char *path = nb_sprintf("%s/%s", dir, l.names[i]);
+        if (status == NB_OK) {
+            status = disk_unlink(disk, path);
+        }
+        nb_free(path);
+        nb_free(l.names[i]);
+    }
+    nb_free(l.names);
+    if (status == NB_OK && l.count != 0) {
+        status = disk_sync_dir(disk, dir);
+    }
+    return status;
+}
+
 static enum nb_status make_folders(struct datadir *d, struct nb_buf *message)
 {
     const char *const dirs[] = {d->member, d->wal, d->db, d->snap};
@@ -128,7 +165,7 @@ static enum nb_status make_folders(struct datadir *d, struct nb_buf *message)
     }
     enum nb_status status = check_writable(d, message);
     if (status == NB_OK) {
-        status = snapshot_clean_up(d->disk, d->snap, NULL);
+        status = remove_leftovers(d->disk, d->snap);
         if (status != NB_OK) {
             (void)tell(message, "clean up", d->snap, status);
         }

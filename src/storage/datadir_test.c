@@ -1,118 +1,144 @@
 #include "storage/datadir.h"
 
 #include "storage/disk_linux.h"
-#include "storage/disk_memory.h"
 #include "tests/support/unit.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-static void W17_a_second_process_is_refused(void **state)
+struct fixture {
+    char path[64];
+    struct disk *disk;
+    struct nb_buf message;
+};
+
+static int set_up(void **state)
 {
-    (void)state;
-    char dir[] = "datadir_test.XXXXXX";
-    assert_non_null(mkdtemp(dir));
-    struct disk *d;
-    const struct disk_linux_options options = {.no_sync = true};
-    assert_int_equal(disk_linux_create(&options, &d), NB_OK);
-    struct nb_buf message = {0};
-    struct datadir first;
-    struct datadir second;
-    assert_int_equal(datadir_open(d, dir, &first, &message), NB_OK);
-    struct stat st;
-    assert_int_equal(stat(first.wal, &st), 0);
-    assert_int_equal(st.st_mode & 0777, 0700);
-    assert_int_equal(datadir_open(d, dir, &second, &message), NB_LOCKED);
-    assert_non_null(memmem(message.data, message.len, "another process", 15));
-    datadir_close(&first);
-    assert_int_equal(datadir_open(d, dir, &second, &message), NB_OK);
-    datadir_close(&second);
-    disk_destroy(d);
-    nb_buf_deinit(&message);
-    char *command = nb_sprintf("rm -rf %s", dir);
-    assert_int_equal(system(command), 0);
+    static struct fixture f;
+    f = (struct fixture){0};
+    (void)snprintf(f.path, sizeof f.path, "/tmp/nabata-datadir-XXXXXX");
+    assert_non_null(mkdtemp(f.path));
+    struct disk_linux_options options = {.no_aio = true};
+    assert_int_equal(disk_linux_create(&options, &f.disk), NB_OK);
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    disk_destroy(f->disk);
+    nb_buf_deinit(&f->message);
+    char *command = nb_sprintf("rm -rf '%s'", f->path);
+    int result = system(command);
     nb_free(command);
+    return result;
 }
 
-static void the_identity_survives_and_binds(void **state)
+static struct datadir open_it(struct fixture *f)
 {
-    (void)state;
-    struct disk *d = disk_memory_create(unit_seed());
-    struct nb_buf message = {0};
-    struct datadir dir;
-    assert_int_equal(datadir_open(d, "data", &dir, &message), NB_OK);
-    assert_false(dir.has_ident);
-    const struct datadir_ident ident = {.cluster_id = 0xaa, .member_id = 0xbb};
-    assert_int_equal(datadir_ident_write(&dir, &ident, &message), NB_OK);
-    datadir_close(&dir);
-    disk_memory_crash(d);
-    assert_int_equal(datadir_open(d, "data", &dir, &message), NB_OK);
-    assert_true(dir.has_ident);
-    assert_int_equal(dir.ident.member_id, 0xbb);
-    assert_int_equal(datadir_ident_check(&dir, 0xaa, 0, &message), NB_OK);
-    assert_int_equal(message.len, 0);
-    assert_int_equal(datadir_ident_check(&dir, 0xab, 0, &message), NB_FOREIGN);
-    assert_int_equal(datadir_ident_check(&dir, 0xaa, 0xbc, &message), NB_FOREIGN);
-    datadir_close(&dir);
-    nb_buf_deinit(&message);
-    disk_destroy(d);
+    struct datadir d;
+    assert_int_equal(datadir_open(f->disk, f->path, &d, &f->message), NB_OK);
+    return d;
 }
 
-static void K18_a_newer_format_and_damage_are_refused(void **state)
+static void touch(const char *folder, const char *name)
 {
-    (void)state;
-    struct disk *d = disk_memory_create(unit_seed());
-    struct nb_buf message = {0};
-    struct datadir dir;
-    assert_int_equal(datadir_open(d, "data", &dir, &message), NB_OK);
-    const struct datadir_ident ident = {.cluster_id = 0xaa, .member_id = 0xbb};
-    assert_int_equal(datadir_ident_write(&dir, &ident, &message), NB_OK);
-    datadir_close(&dir);
-    size_t len;
-    uint8_t *bytes = disk_memory_content(d, "data/member/identity", &len);
-    for (size_t bit = 0; bit < 8 * len; bit++) {
-        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        enum nb_status status = datadir_open(d, "data", &dir, &message);
-        assert_true(status == NB_CORRUPT || status == NB_VERSION);
-        bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    char *path = nb_sprintf("%s/%s", folder, name);
+    int fd = open(path, O_CREAT | O_WRONLY, 0600);
+    assert_true(fd >= 0);
+    (void)close(fd);
+    nb_free(path);
+}
+
+static bool is_there(const char *folder, const char *name)
+{
+    char *path = nb_sprintf("%s/%s", folder, name);
+    bool there = access(path, F_OK) == 0;
+    nb_free(path);
+    return there;
+}
+
+static void an_identity_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct datadir d = open_it(f);
+    assert_false(d.has_ident);
+    struct datadir_ident ident = {.cluster_id = 7, .member_id = 9};
+    assert_int_equal(datadir_ident_write(&d, &ident, &f->message), NB_OK);
+    datadir_close(&d);
+    d = open_it(f);
+    assert_true(d.has_ident);
+    assert_true(d.ident.cluster_id == 7 && d.ident.member_id == 9);
+    assert_int_equal(datadir_ident_check(&d, 7, 9, &f->message), NB_OK);
+    assert_int_equal(datadir_ident_check(&d, 8, 0, &f->message), NB_FOREIGN);
+    assert_true(f->message.len != 0);
+    datadir_close(&d);
+}
+
+static void W17_one_process_at_a_time(void **state)
+{
+    struct fixture *f = *state;
+    struct datadir d = open_it(f), second;
+    assert_int_equal(datadir_open(f->disk, f->path, &second, &f->message), NB_LOCKED);
+    assert_true(f->message.len != 0);
+    datadir_close(&d);
+    d = open_it(f);
+    datadir_close(&d);
+}
+
+static void S10_leftovers_of_snapshots_go_and_strangers_stay(void **state)
+{
+    struct fixture *f = *state;
+    struct datadir d = open_it(f);
+    touch(d.snap, "1.part");
+    touch(d.snap, "2.snap");
+    touch(d.snap, "send-1-1.tmp");
+    touch(d.snap, "lost+found");
+    datadir_close(&d);
+    d = open_it(f);
+    assert_false(is_there(d.snap, "1.part"));
+    assert_false(is_there(d.snap, "2.snap"));
+    assert_false(is_there(d.snap, "send-1-1.tmp"));
+    assert_true(is_there(d.snap, "lost+found"));
+    datadir_close(&d);
+}
+
+static void a_damaged_identity_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct datadir d = open_it(f);
+    struct datadir_ident ident = {.cluster_id = 7, .member_id = 9};
+    assert_int_equal(datadir_ident_write(&d, &ident, &f->message), NB_OK);
+    char *path = nb_sprintf("%s/identity", d.member);
+    datadir_close(&d);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    for (off_t at = 0; at < st.st_size; at++) {
+        uint8_t byte;
+        int fd = open(path, O_RDWR);
+        assert_int_equal(pread(fd, &byte, 1, at), 1);
+        byte ^= 4;
+        assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+        assert_int_not_equal(datadir_open(f->disk, f->path, &d, &f->message), NB_OK);
+        byte ^= 4;
+        assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+        (void)close(fd);
     }
-    bytes[8] = 2;
-    assert_int_equal(datadir_open(d, "data", &dir, &message), NB_VERSION);
-    nb_buf_deinit(&message);
-    disk_destroy(d);
-}
-
-static void every_failing_call_leaves_a_directory_that_opens(void **state)
-{
-    (void)state;
-    for (uint64_t n = 0; n < 60; n++) {
-        struct disk *d = disk_memory_create(n);
-        struct nb_buf message = {0};
-        struct datadir dir;
-        disk_memory_fail_at(d, n, NB_ACCESS);
-        enum nb_status status = datadir_open(d, "data", &dir, &message);
-        const struct datadir_ident ident = {.cluster_id = 1, .member_id = 2};
-        if (status == NB_OK) {
-            status = datadir_ident_write(&dir, &ident, &message);
-            datadir_close(&dir);
-        }
-        assert_true((status == NB_OK) == (message.len == 0));
-        disk_memory_crash(d);
-        assert_int_equal(datadir_open(d, "data", &dir, &message), NB_OK);
-        assert_true(dir.has_ident || status != NB_OK);
-        datadir_close(&dir);
-        nb_buf_deinit(&message);
-        disk_destroy(d);
-    }
+    d = open_it(f);
+    datadir_close(&d);
+    nb_free(path);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(W17_a_second_process_is_refused),
-        cmocka_unit_test(the_identity_survives_and_binds),
-        cmocka_unit_test(K18_a_newer_format_and_damage_are_refused),
-        cmocka_unit_test(every_failing_call_leaves_a_directory_that_opens),
+        cmocka_unit_test_setup_teardown(an_identity_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(W17_one_process_at_a_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(S10_leftovers_of_snapshots_go_and_strangers_stay, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_damaged_identity_is_refused, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

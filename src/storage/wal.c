@@ -575,7 +575,10 @@ static uint64_t build_first(struct wal *w, const struct wal_reading *r, uint64_t
 {
     uint64_t first = first_to_rewrite(r);
     struct batch b = {.sequence = first};
-    struct wal_state at = r->state;
+    struct wal_state at = {0};
+    if (first == r->next_batch) {
+        at = r->state;
+    }
     uint64_t index_last = 0;
     for (uint64_t n = first; n < r->next_batch; n++) {
         const struct wal_kept *k = &r->kept[n % 2];

@@ -15,9 +15,9 @@ static void apply(struct machine *m, uint64_t index, struct nb_bytes piece)
     struct nb_buf payload = {0};
     if (piece.len != 0 && (piece.data[0] & 1) != 0) {
         uint8_t header[MACHINE_HEADER_SIZE_BYTES];
-        machine_header_put(header, &(struct machine_header){
-                                       .kind = (uint8_t)(piece.data[0] >> 1), .request_id = index,
-                                       .origin = 1});
+        machine_header_put(header, &(struct machine_header){.kind = (uint8_t)(piece.data[0] >> 1),
+                                                            .request_id = index,
+                                                            .origin = 1});
         nb_buf_append(&payload, header, sizeof header);
         piece = nb_bytes_from(piece, 1);
     }

@@ -3,6 +3,7 @@
 #include "raft/internal.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,10 +92,15 @@ struct state {
     uint32_t wire[EXPLORE_WIRE_MAX]; /* sorted */
     uint32_t committed[EXPLORE_INDEX_MAX + 1];
     uint8_t leaders[EXPLORE_TERM_MAX + 1];
+    uint8_t committed_in[EXPLORE_INDEX_MAX + 1]; /* term of the leader that committed it */
     uint8_t committed_count, wire_count, crashes, duplicates, confs, reads, compacts;
     uint8_t read_bound; /* of the read under way, plus 1 */
-    uint8_t padding[1];
+    uint8_t padding[2];
 };
+
+static_assert(sizeof(struct state) % 4 == 0 &&
+                  offsetof(struct state, padding) + 2 == sizeof(struct state),
+              "states are compared as bytes: none may be left over");
 
 struct step {
     uint32_t parent, message;
@@ -847,6 +853,22 @@ static bool majority_has(const struct explorer *x, const struct state *s, uint32
     return have > __builtin_popcount(ids) / 2;
 }
 
+/* Whether a member's log has the committed entry at `index`; what it compacted it has. */
+static bool log_has(const struct facts *f, const struct state *s, uint64_t index)
+{
+    return index <= f->last && (f->ident[index] == 0 || f->ident[index] == s->committed[index]);
+}
+
+/* Leader completeness in the other order: a leader commits when newer ones are at work already. */
+static void check_newer_leaders(struct explorer *x, const struct state *s, uint64_t index)
+{
+    for (unsigned i = 0; i < x->member_count; i++) {
+        const struct facts *f = facts_at(x, s, i);
+        CHECK(x, !f->leader || f->term <= s->committed_in[index] || log_has(f, s, index),
+              "leader completeness: committed behind the back of a newer leader");
+    }
+}
+
 static void check_commit(struct explorer *x, struct state *s, unsigned member)
 {
     const struct facts *f = facts_at(x, s, member);
@@ -859,7 +881,9 @@ static void check_commit(struct explorer *x, struct state *s, unsigned member)
             CHECK(x, f->outgoing == 0 || majority_has(x, s, f->outgoing, i, what),
                   "committed without a majority of durable copies (outgoing)");
             s->committed[i] = what;
+            s->committed_in[i] = (uint8_t)f->term;
             s->committed_count++;
+            check_newer_leaders(x, s, i);
         }
         CHECK(x, what == 0 || s->committed[i] == what,
               "state machine safety: different committed entries");
@@ -873,9 +897,12 @@ static void check_leader(struct explorer *x, struct state *s, unsigned member)
     CHECK(x, *leader == 0 || *leader == member + 1, "election safety: two leaders in one term");
     if (*leader == 0) {
         *leader = (uint8_t)(member + 1);
+        /* It holds what terms before its own committed [Raft 5.4.3]. What newer ones did is not
+         * asked for: the last vote it needed may come when they are at work already. */
         for (uint64_t i = 1; i <= s->committed_count; i++) {
-            CHECK(x, i <= f->last && (f->ident[i] == 0 || f->ident[i] == s->committed[i]),
+            CHECK(x, s->committed_in[i] >= f->term || log_has(f, s, i),
                   "leader completeness: a new leader lacks a committed entry");
+            x->o->report->late_leaders += log_has(f, s, i) ? 0 : 1;
         }
     }
     for (unsigned i = 0; i < x->member_count; i++) {
@@ -1073,6 +1100,23 @@ static void begin_as_figure_8(struct node *n, unsigned member)
         .term = member == 0 ? 2 : 3, .voted_for = member == 0 ? 1 : 3, .commit_index = 1};
 }
 
+/* Both members hold an entry of term 1 that makes voter 2 a learner; nobody knows it committed. */
+static void begin_with_demotion(struct explorer *x, struct node *n)
+{
+    struct nb_buf bytes = {0};
+    raft_conf_encode(
+        &(struct raft_conf){.voters = {1}, .voter_count = 1, .learners = {2}, .learner_count = 1},
+        &bytes);
+    n->disk[1] = (struct raft_entry){
+        .id = {1, 1}, .kind = RAFT_ENTRY_CONF, .payload = nb_payload_copy(nb_buf_bytes(&bytes))};
+    nb_buf_deinit(&bytes);
+    n->disk_last = 1;
+    n->hard = (struct raft_hard_state){.term = 1, .voted_for = 2};
+    x->payloads = nb_grow(x->payloads, &x->payload_capacity, x->payload_count + 1,
+                          sizeof(struct nb_payload *));
+    x->payloads[x->payload_count++] = n->disk[1].payload;
+}
+
 static void begin(struct explorer *x)
 {
     const struct explore_options *o = x->o;
@@ -1095,10 +1139,17 @@ static void begin(struct explorer *x)
         struct outcome out = {0};
         if (o->figure_8) {
             begin_as_figure_8(&n, i);
+        } else if (o->demotion) {
+            begin_with_demotion(x, &n);
         }
         start_node(x, &n, i + 1);
         drain(x, &n, &out);
         s.node[i] = intern_node(x, &n);
+    }
+    if (o->figure_8) {
+        s.committed[1] = facts_at(x, &s, 0)->ident[1];
+        s.committed_in[1] = 1;
+        s.committed_count = 1;
     }
     add_state(x, &s);
 }

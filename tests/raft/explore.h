@@ -26,6 +26,7 @@ struct explore_options {
     unsigned wire_max, crash_max, duplicate_max, conf_max, read_max, compact_max;
     bool pre_vote;
     bool figure_8;      /* three members begin with the logs {1,2}, {1}, {1,3} of Raft fig. 8, c */
+    bool demotion;      /* two members begin with {1}, an uncommitted end of voter 2 */
     uint32_t state_max; /* stop there */
     bool quiet;
     struct group_report *report;

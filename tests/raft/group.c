@@ -71,13 +71,14 @@ struct group {
     /* the truth */
     uint64_t committed[GROUP_INDEX_MAX]; /* chain */
     uint64_t committed_term[GROUP_INDEX_MAX];
+    uint64_t committed_in[GROUP_INDEX_MAX]; /* term of the leader that committed it */
     uint64_t committed_last;
+    struct raft_conf committed_conf; /* in force at committed_last */
     uint64_t leader_of_term[GROUP_TERM_MAX];
     uint64_t vote_of[GROUP_MEMBER_MAX + 1][GROUP_TERM_MAX]; /* released votes */
     struct {
         uint64_t term, chain;
-    } seen[GROUP_INDEX_MAX][8];              /* log matching: chains by (index, term) */
-    struct raft_conf confs[GROUP_INDEX_MAX]; /* unused slots are empty */
+    } seen[GROUP_INDEX_MAX][8]; /* log matching: chains by (index, term) */
     uint64_t read_bound[READ_MAX];
     uint64_t read_count;
     uint64_t boots, proposals;
@@ -188,12 +189,11 @@ static void check_chain(struct group *g, uint64_t index, uint64_t term, uint64_t
 }
 
 static void crash(struct group *g, struct member *m);
-static struct member *any_leader(struct group *g);
 
+/* What is committed decides, not what some leader has in its log: that one may be deposed. */
 static void told_removed(struct group *g, struct member *m)
 {
-    const struct member *leader = any_leader(g);
-    CHECK(g, leader == NULL || !raft_conf_has_member(raft_conf(leader->core), m->id),
+    CHECK(g, !raft_conf_has_member(&g->committed_conf, m->id),
           "a member is told that it was removed, and was not");
     trace(g, "removed %" PRIu64, m->id);
     m->removed = true;
@@ -218,6 +218,40 @@ static bool majority_on_disk(struct group *g, const uint64_t *ids, uint32_t coun
     return have > count / 2;
 }
 
+/* Whether the log of `m` is the committed one up to `index`. */
+static bool holds_committed(const struct group *g, const struct member *m, uint64_t index)
+{
+    return index <= m->snapshot.last.index || /* committed; checked where it was taken */
+           (index <= m->last && m->chain[index] == g->committed[index]);
+}
+
+/* The index up to which every leader of `term` holds what is committed: all that was committed in
+ * terms before it [Raft 5.4.3]. What newer terms committed is not asked for: a candidate may get
+ * the last vote of its term long after a newer leader was elected and went to work. */
+static uint64_t owed_to(const struct group *g, uint64_t term)
+{
+    uint64_t index = g->committed_last;
+    while (index > 0 && g->committed_in[index] >= term) {
+        index--;
+    }
+    return index;
+}
+
+/* Leader completeness in the other order: a leader commits when newer ones are at work already. */
+static void check_newer_leaders(struct group *g, uint64_t term, uint64_t index)
+{
+    for (uint64_t id = 1; id <= GROUP_MEMBER_MAX; id++) {
+        const struct member *m = &g->members[id];
+        struct raft_status s;
+        if (!m->up) {
+            continue;
+        }
+        raft_status(m->core, &s);
+        CHECK(g, s.role != RAFT_LEADER || s.term <= term || holds_committed(g, m, index),
+              "leader completeness: committed behind the back of a newer leader");
+    }
+}
+
 static void check_commit(struct group *g, struct member *m, const struct raft_status *s)
 {
     CHECK(g, s->commit_index < GROUP_INDEX_MAX, "index bound of the test");
@@ -236,7 +270,11 @@ static void check_commit(struct group *g, struct member *m, const struct raft_st
                   "committed without a majority of durable copies (outgoing)");
             g->committed[i] = m->chain[i];
             g->committed_term[i] = m->term_of[i];
+            g->committed_in[i] = s->term;
             g->committed_last = i;
+            CHECK(g, raft_conf_at(m->core, i, &g->committed_conf),
+                  "no configuration at an index that is being committed");
+            check_newer_leaders(g, s->term, i);
             g->report->commits++;
         }
         CHECK(g, g->committed[i] == m->chain[i], "state machine safety: different committed entry");
@@ -256,10 +294,9 @@ static void check_leader(struct group *g, struct member *m, const struct raft_st
               "a leader's own vote is not on its disk");
         CHECK(g, g->vote_of[m->id][s->term] == 0 || g->vote_of[m->id][s->term] == m->id,
               "one vote a term: a leader voted for another");
-        CHECK(g,
-              s->last.index >= g->committed_last &&
-                  m->chain[g->committed_last] == g->committed[g->committed_last],
+        CHECK(g, holds_committed(g, m, owed_to(g, s->term)),
               "leader completeness: a new leader lacks a committed entry");
+        g->report->late_leaders += holds_committed(g, m, g->committed_last) ? 0 : 1;
     }
     if (m->match_term != s->term) {
         m->match_term = s->term;
@@ -1066,6 +1103,7 @@ static void group_begin(struct group *g)
     for (uint64_t id = 1; id <= GROUP_MEMBER_MAX; id++) {
         g->members[id].id = id;
     }
+    g->committed_conf = conf;
     for (uint64_t id = 1; id <= (uint64_t)g->o.member_count + g->o.learner_count; id++) {
         g->members[id].snapshot.conf = conf;
         start(g, &g->members[id]);

@@ -25,9 +25,9 @@ static void groups_stay_safe_and_come_back_to_life(void **state)
     (void)fprintf(stderr,
                   "%" PRIu64 " runs, %" PRIu64 " events: commits %" PRIu64 " elections %" PRIu64
                   " reads %" PRIu64 " conf changes %" PRIu64 " installs %" PRIu64
-                  " crashes %" PRIu64 " transfers %" PRIu64 "\n",
+                  " crashes %" PRIu64 " transfers %" PRIu64 " late leaders %" PRIu64 "\n",
                   runs, total, report.commits, report.elections, report.reads, report.conf_changes,
-                  report.snapshots, report.crashes, report.transfers);
+                  report.snapshots, report.crashes, report.transfers, report.late_leaders);
     /* A world that is too kind proves nothing [T02, T03]. */
     assert_true(report.commits > 10 * runs);
     assert_true(report.elections > 2 * runs);
@@ -40,9 +40,23 @@ static void groups_stay_safe_and_come_back_to_life(void **state)
     }
 }
 
+/* Member 2 is elected in term 69 by a vote that was on its way while member 1, the only voter of
+ * the configuration both hold, led term 70 and committed: legal, and of no consequence
+ * [Raft 5.4.3]. The checkers once took it for a broken rule. (When group.c draws its events
+ * otherwise, the seed shows something else: look for one with a late leader.) */
+static void a_leader_elected_late_may_lack_what_newer_terms_committed(void **state)
+{
+    (void)state;
+    struct group_report report = {0};
+    struct group_options o = group_options_draw(233225287390305, 6000, &report);
+    group_run(&o);
+    assert_true(report.late_leaders > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_leader_elected_late_may_lack_what_newer_terms_committed),
         cmocka_unit_test(groups_stay_safe_and_come_back_to_life),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,9 @@
 /*
- * peer/testing: what the tests of this room share: nodes that note what happens to them, and a
+ * tests/support/peer_testing: what the tests of peer/ share: nodes that note what happens to them, and a
  * stranger who speaks raw bytes. Everything runs in one loop, over loopback, driven by events.
  */
-#ifndef NABATA_PEER_TESTING_H
-#define NABATA_PEER_TESTING_H
+#ifndef NABATA_TESTS_SUPPORT_PEER_TESTING_H
+#define NABATA_TESTS_SUPPORT_PEER_TESTING_H
 
 #include "base/checksum.h"
 #include "peer/internal.h"

@@ -1,0 +1,489 @@
+/* The replica's rules, in the simulated world but without its chance: faults come where a test
+ * says. */
+#include "replica/replica.h"
+
+#include "sim/cluster.h"
+#include "tests/support/unit.h"
+
+enum { FEW = 10, MANY = 60, PATIENCE = 50, BACKEND_STUCK_SECONDS = 1000 };
+
+static struct sim *group(unsigned member_count)
+{
+    struct sim_options options = {.seed = unit_seed(), .member_count = member_count};
+    struct sim *s = sim_create(&options);
+    s->catchup_entry_count = 4;
+    s->quiet = true; /* clients do what the test says */
+    return s;
+}
+
+static void start_all(struct sim *s)
+{
+    for (unsigned i = 0; i < s->member_count; i++) {
+        if (!s->members[i].alive) {
+            sim_member_start(&s->members[i]);
+        }
+    }
+}
+
+static void run(struct sim *s, uint64_t ns)
+{
+    if (!sim_run_for(s, ns)) {
+        fail_msg("%s: %s", s->report.rule, s->report.text);
+    }
+}
+
+static struct sim *group_with_leader(unsigned member_count)
+{
+    struct sim *s = group(member_count);
+    start_all(s);
+    run(s, 5 * SIM_SECOND);
+    assert_true(sim_leader(s) >= 0);
+    return s;
+}
+
+static unsigned leader(const struct sim *s)
+{
+    assert_true(sim_leader(s) >= 0);
+    return (unsigned)sim_leader(s);
+}
+
+static unsigned follower(const struct sim *s)
+{
+    return (leader(s) + 1) % s->member_count;
+}
+
+static struct sim_op *put(struct sim *s, unsigned client, unsigned member)
+{
+    struct sim_request what = {
+        .kind = SIM_OP_PUT, .key = client % SIM_KEY_COUNT, .value = ++s->value_last};
+    return sim_client_call(s, client, member, &what);
+}
+
+static struct sim_op *read_all(struct sim *s, unsigned client, unsigned member)
+{
+    struct sim_request what = {.kind = SIM_OP_READ};
+    return sim_client_call(s, client, member, &what);
+}
+
+/* `count` puts one after another at `member`; how many were acknowledged. */
+static unsigned put_many(struct sim *s, unsigned member, unsigned count)
+{
+    unsigned acknowledged = 0;
+    for (unsigned i = 0; i < count && s->members[member].alive; i++) {
+        struct sim_op *op = put(s, 0, member);
+        for (unsigned waited = 0; waited < PATIENCE && !op->done; waited++) {
+            run(s, 10 * SIM_MS);
+        }
+        acknowledged += op->done && op->status == NB_OK;
+    }
+    return acknowledged;
+}
+
+static void assert_equal_members(struct sim *s)
+{
+    bool all[SIM_MEMBER_COUNT_MAX] = {true, true, true, true, true};
+    sim_check_end(s, all);
+    if (s->report.rule != NULL) {
+        fail_msg("%s: %s", s->report.rule, s->report.text);
+    }
+}
+
+/* ---- requests ---- */
+
+static void R23_without_a_leader_a_proposal_waits_and_is_offered_later(void **state)
+{
+    (void)state;
+    struct sim *s = group(3);
+    sim_member_start(&s->members[0]);
+    run(s, SIM_SECOND);
+    struct sim_op *op = put(s, 0, 0);
+    run(s, 100 * SIM_MS);
+    assert_false(op->done);
+    start_all(s);
+    run(s, 10 * SIM_SECOND);
+    assert_true(op->done);
+    /* An election may take longer than the request may wait; the next one finds the leader. */
+    struct sim_op *next = put(s, 1, 0);
+    run(s, SIM_SECOND);
+    assert_true(next->done);
+    assert_int_equal(next->status, NB_OK);
+    assert_true(op->status != NB_OK || op->log_index != 0);
+    sim_destroy(s);
+}
+
+static void R23_a_proposal_that_timed_out_is_not_offered_long_after(void **state)
+{
+    (void)state;
+    struct sim *s = group(3);
+    sim_member_start(&s->members[0]);
+    struct sim_op *op = put(s, 0, 0);
+    run(s, 4 * SIM_SECOND);
+    assert_true(op->done);
+    assert_int_equal(op->status, NB_TIMEOUT_LEADER_FAIL);
+    start_all(s);
+    run(s, 10 * SIM_SECOND);
+    assert_true(leader(s) < 3);
+    assert_int_equal(op->log_index, 0);
+    sim_destroy(s);
+}
+
+static void R23_a_proposal_in_the_log_is_answered_unknown_when_its_quorum_is_gone(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s);
+    for (unsigned i = 0; i < 3; i++) {
+        s->network.cut[first][i] = true;
+    }
+    struct sim_op *op = put(s, 0, first);
+    run(s, 4 * SIM_SECOND);
+    assert_true(op->done);
+    assert_true(op->status == NB_TIMEOUT || op->status == NB_TIMEOUT_LEADER_FAIL);
+    sim_destroy(s);
+}
+
+static void R24_a_forwarded_proposal_is_answered_by_the_follower_that_took_it(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    struct sim_op *op = put(s, 0, follower(s));
+    run(s, SIM_SECOND);
+    assert_true(op->done);
+    assert_int_equal(op->status, NB_OK);
+    assert_int_equal(op->answer_index, op->log_index);
+    assert_int_equal(s->sent[RAFT_MSG_PROPOSE], 1);
+    sim_destroy(s);
+}
+
+static void Q03_reads_of_one_turn_share_a_round(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    struct sim_op *ops[FEW];
+    for (unsigned i = 0; i < FEW; i++) {
+        ops[i] = read_all(s, i, follower(s));
+    }
+    run(s, 90 * SIM_MS);
+    for (unsigned i = 0; i < FEW; i++) {
+        assert_true(ops[i]->done);
+        assert_int_equal(ops[i]->status, NB_OK);
+    }
+    assert_true(s->sent[RAFT_MSG_READ] <= 2); /* raft repeats it at a tick */
+    sim_destroy(s);
+}
+
+static void R22_request_ids_of_two_boots_never_meet(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(1);
+    struct sim_op *before = put(s, 0, 0);
+    run(s, SIM_SECOND);
+    sim_member_crash(&s->members[0], true, SIM_MS);
+    run(s, 5 * SIM_SECOND);
+    struct sim_op *after = put(s, 0, 0);
+    run(s, SIM_SECOND);
+    assert_int_equal(after->status, NB_OK);
+    uint64_t distance = after->request.id - before->request.id;
+    assert_true(distance > 1000000 && distance < UINT64_MAX - 1000000);
+    sim_destroy(s);
+}
+
+static void must_not_be_called(struct replica_request *request, enum nb_status status,
+                               const struct machine_result *result)
+{
+    (void)request;
+    (void)status;
+    (void)result;
+    fail_msg("a refused request was answered");
+}
+
+static void P3_a_refused_request_has_no_effect_and_no_answer(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(1);
+    struct replica *r = s->members[0].replica;
+    struct replica_request request = {.done = must_not_be_called};
+    size_t size = (1536 << 10) + 1;
+    uint8_t *large = nb_alloc_zero(1, size);
+    struct raft_status before, after;
+    raft_status(replica_raft(r), &before);
+    assert_int_equal(replica_propose(r, MACHINE_PUT, nb_bytes_of(large, size), &request),
+                     NB_TOO_LARGE);
+    run(s, SIM_SECOND);
+    raft_status(replica_raft(r), &after);
+    assert_int_equal(before.last.index, after.last.index);
+    nb_free(large);
+    sim_destroy(s);
+}
+
+/* ---- snapshots ---- */
+
+/* A follower that was away while the others' log went on without it. */
+static struct sim *group_with_laggard(unsigned *out_laggard)
+{
+    struct sim *s = group_with_leader(3);
+    unsigned laggard = follower(s);
+    sim_member_stop(&s->members[laggard], true);
+    assert_true(put_many(s, leader(s), MANY) > MANY / 2);
+    *out_laggard = laggard;
+    return s;
+}
+
+static void S01_a_follower_that_lags_gets_a_snapshot_and_goes_on(void **state)
+{
+    (void)state;
+    unsigned laggard;
+    struct sim *s = group_with_laggard(&laggard);
+    sim_member_start(&s->members[laggard]);
+    run(s, 5 * SIM_SECOND);
+    assert_int_equal(s->report.install_count, 1);
+    struct sim_op *op = put(s, 1, laggard);
+    run(s, 3 * SIM_SECOND);
+    assert_int_equal(op->status, NB_OK);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
+/* Takes the power away, wherever the process is, and lets it start again. */
+static void pull_plug(struct sim_member *m)
+{
+    if (m->alive) {
+        sim_member_crash(m, true, SIM_MS);
+    } else {
+        disk_memory_crash(m->disk); /* it ended by itself, and will start again */
+    }
+}
+
+/* Stops the disk of a laggard at its `call`th call after a start; true when it got that far. */
+static bool crash_in_install(uint64_t call)
+{
+    unsigned laggard;
+    struct sim *s = group_with_laggard(&laggard);
+    struct sim_member *m = &s->members[laggard];
+    sim_member_start(m);
+    uint64_t calls = disk_memory_calls(m->disk);
+    disk_memory_stop_at(m->disk, call);
+    run(s, 3 * SIM_SECOND);
+    bool reached = disk_memory_calls(m->disk) > calls + call;
+    pull_plug(m);
+    run(s, 12 * SIM_SECOND);
+    assert_true(m->alive);
+    struct sim_op *op = put(s, 1, laggard);
+    run(s, 3 * SIM_SECOND);
+    assert_true(op->done);
+    assert_int_equal(op->status, NB_OK);
+    assert_equal_members(s);
+    sim_destroy(s);
+    return reached;
+}
+
+static void S03_a_crash_at_any_disk_call_of_an_install_restarts_cleanly(void **state)
+{
+    (void)state;
+    uint64_t call = 0;
+    while (call < 200 && crash_in_install(call)) {
+        call++;
+    }
+    assert_true(call > 8); /* temp file, write, sync, rename, folder, note, log, note */
+}
+
+/* The backend came from the snapshot, the log is from before it and ends with entries of a leader
+ * that was deposed: the label says what holds. */
+static void S03_entries_of_a_deposed_leader_do_not_survive_an_install_cut_off(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned old = leader(s);
+    for (unsigned i = 0; i < 3; i++) {
+        s->network.cut[old][i] = s->network.cut[i][old] = true;
+    }
+    for (unsigned i = 0; i < FEW; i++) {
+        (void)put(s, i, old); /* these stay its own */
+    }
+    run(s, 5 * SIM_SECOND);
+    sim_member_stop(&s->members[old], false);
+    assert_true(put_many(s, leader(s), MANY) > MANY / 2);
+    sim_network_heal(s);
+    struct sim_member *m = &s->members[old];
+    for (uint64_t call = 0; call < 60; call++) {
+        if (!m->alive) {
+            sim_member_start(m);
+        }
+        disk_memory_stop_at(m->disk, call);
+        run(s, 2 * SIM_SECOND);
+        sim_member_stop(m, true);
+        disk_memory_crash(m->disk);
+        run(s, 5 * SIM_SECOND);
+    }
+    if (!m->alive) {
+        sim_member_start(m);
+    }
+    run(s, 5 * SIM_SECOND);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
+/* ---- the log ---- */
+
+static void P5_the_log_is_kept_until_the_backend_holds_its_effects(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(1);
+    struct sim_member *m = &s->members[0];
+    struct replica_status before, after;
+    replica_status(m->replica, &before);
+    m->backend_stuck_until_ns = s->now_ns + BACKEND_STUCK_SECONDS * SIM_SECOND;
+    assert_int_equal(put_many(s, 0, MANY), MANY);
+    replica_status(m->replica, &after);
+    assert_int_equal(after.backend_index, before.backend_index);
+    assert_true(after.raft.first_index <= after.backend_index + 1);
+    m->backend_stuck_until_ns = 0;
+    run(s, 5 * SIM_SECOND);
+    replica_status(m->replica, &after);
+    assert_int_equal(after.backend_index, after.raft.applied_index);
+    assert_int_equal(after.raft.first_index, after.backend_index + 1 - s->catchup_entry_count);
+    sim_destroy(s);
+}
+
+static void W05_a_failed_write_of_the_log_ends_the_member_and_acknowledges_nothing(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(1);
+    disk_memory_fail_at(s->members[0].disk, 0, NB_IO);
+    struct sim_op *op = put(s, 0, 0);
+    struct sim_op *other = put(s, 1, 0);
+    run(s, 500 * SIM_MS);
+    assert_int_equal(s->report.fatal_count, 1);
+    assert_false(s->members[0].alive);
+    assert_int_equal(op->status, NB_STOPPED);
+    assert_int_equal(other->status, NB_STOPPED);
+    run(s, 10 * SIM_SECOND); /* it starts again from what is durable */
+    assert_int_equal(put_many(s, 0, 1), 1);
+    assert_int_equal(s->report.fatal_count, 1);
+    sim_destroy(s);
+}
+
+static void W13_a_full_disk_holds_writes_back_and_recovers_without_a_restart(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(1);
+    disk_memory_limit(s->members[0].disk, 0);
+    unsigned acknowledged = put_many(s, 0, MANY); /* the first fit into the segment there is */
+    assert_true(s->members[0].alive);
+    disk_memory_limit(s->members[0].disk, UINT64_MAX);
+    run(s, SIM_SECOND);
+    assert_int_equal(put_many(s, 0, FEW), FEW);
+    assert_true(acknowledged <= MANY);
+    assert_int_equal(s->report.fatal_count, 0);
+    sim_destroy(s);
+}
+
+/* Stops the disk of the only member at every call of a short workload. */
+static void W16_every_prefix_of_disk_calls_recovers_what_was_acknowledged(void **state)
+{
+    (void)state;
+    bool reached = true;
+    uint64_t call = 0;
+    for (; reached && call < 400; call++) {
+        struct sim *s = group_with_leader(1);
+        struct sim_member *m = &s->members[0];
+        uint64_t calls = disk_memory_calls(m->disk);
+        disk_memory_stop_at(m->disk, call);
+        (void)put_many(s, 0, MANY);
+        reached = disk_memory_calls(m->disk) > calls + call;
+        pull_plug(m);
+        run(s, 8 * SIM_SECOND); /* the rules are checked on the way */
+        assert_true(m->alive);
+        assert_int_equal(put_many(s, 0, 1), 1);
+        assert_equal_members(s);
+        sim_destroy(s);
+    }
+    assert_true(call > MANY);
+}
+
+/* ---- the rest ---- */
+
+static void K10_leadership_is_handed_over_when_asked(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s);
+    assert_false(replica_hand_over(s->members[follower(s)].replica));
+    assert_true(replica_hand_over(s->members[first].replica));
+    sim_member_settle(&s->members[first]);
+    run(s, 500 * SIM_MS); /* less than an election timeout */
+    assert_int_not_equal(leader(s), first);
+    sim_destroy(s);
+}
+
+static void a_commit_that_is_wanted_is_done_when_the_backend_holds_it(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(1);
+    struct sim_member *m = &s->members[0];
+    m->backend_stuck_until_ns = s->now_ns + BACKEND_STUCK_SECONDS * SIM_SECOND;
+    assert_int_equal(put_many(s, 0, FEW), FEW);
+    uint64_t wanted = replica_commit_wanted(m->replica);
+    uint64_t applied = sim_member_applied(m);
+    run(s, SIM_SECOND);
+    assert_false(replica_commit_done(m->replica, wanted));
+    m->backend_stuck_until_ns = 0;
+    run(s, 2 * SIM_SECOND);
+    assert_true(replica_commit_done(m->replica, wanted));
+    assert_true(backend_label(m->backend)->applied_index >= applied);
+    assert_true(replica_commit_done(m->replica, replica_commit_wanted(m->replica)));
+    sim_destroy(s);
+}
+
+static void a_cluster_whose_members_all_lost_power_comes_back(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    assert_true(put_many(s, leader(s), MANY) > MANY / 2);
+    for (unsigned i = 0; i < 3; i++) {
+        sim_member_crash(&s->members[i], true, SIM_SECOND);
+    }
+    run(s, 8 * SIM_SECOND);
+    assert_int_equal(put_many(s, leader(s), 1), 1);
+    run(s, 2 * SIM_SECOND);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
+static void E12_a_leader_whose_disk_hangs_gives_way(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s);
+    s->members[first].disk_stuck_until_ns = s->now_ns + 100 * SIM_SECOND;
+    (void)put(s, 0, first);
+    run(s, 15 * SIM_SECOND);
+    assert_int_not_equal(leader(s), first);
+    assert_int_equal(put_many(s, leader(s), 1), 1);
+    sim_destroy(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(R23_without_a_leader_a_proposal_waits_and_is_offered_later),
+        cmocka_unit_test(R23_a_proposal_that_timed_out_is_not_offered_long_after),
+        cmocka_unit_test(R23_a_proposal_in_the_log_is_answered_unknown_when_its_quorum_is_gone),
+        cmocka_unit_test(R24_a_forwarded_proposal_is_answered_by_the_follower_that_took_it),
+        cmocka_unit_test(Q03_reads_of_one_turn_share_a_round),
+        cmocka_unit_test(R22_request_ids_of_two_boots_never_meet),
+        cmocka_unit_test(P3_a_refused_request_has_no_effect_and_no_answer),
+        cmocka_unit_test(S01_a_follower_that_lags_gets_a_snapshot_and_goes_on),
+        cmocka_unit_test(S03_a_crash_at_any_disk_call_of_an_install_restarts_cleanly),
+        cmocka_unit_test(S03_entries_of_a_deposed_leader_do_not_survive_an_install_cut_off),
+        cmocka_unit_test(P5_the_log_is_kept_until_the_backend_holds_its_effects),
+        cmocka_unit_test(W05_a_failed_write_of_the_log_ends_the_member_and_acknowledges_nothing),
+        cmocka_unit_test(W13_a_full_disk_holds_writes_back_and_recovers_without_a_restart),
+        cmocka_unit_test(W16_every_prefix_of_disk_calls_recovers_what_was_acknowledged),
+        cmocka_unit_test(K10_leadership_is_handed_over_when_asked),
+        cmocka_unit_test(a_commit_that_is_wanted_is_done_when_the_backend_holds_it),
+        cmocka_unit_test(a_cluster_whose_members_all_lost_power_comes_back),
+        cmocka_unit_test(E12_a_leader_whose_disk_hangs_gives_way),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
