@@ -186,15 +186,17 @@ bool peer_check_welcome(struct peer *p, const struct peer_hello *h, struct peer_
     return out->code == PEER_REFUSAL_NONE;
 }
 
-/* Refused, by it or by us: `p` is not who we can talk to. */
-static void note_refusal(struct peer_link *l, const struct peer_refusal *refusal)
+/* Refused, by it or by us: `p` is not who we can talk to. The server hears only what is said of
+ * this member: that the other one is an old copy is no reason to stop. */
+static void note_refusal(struct peer_link *l, const struct peer_refusal *refusal, bool by_us)
 {
     struct peer *p = l->peer;
     struct peer_transport *t = p->transport;
     const char *text = refusal->text[0] != 0 ? refusal->text : peer_refusal_name(refusal->code);
     (void)snprintf(p->status.last_error, sizeof p->status.last_error, "%s", text);
-    bool changed = p->status.refusal != refusal->code;
+    bool changed = p->status.refusal != refusal->code || p->status.refused_by_us != by_us;
     p->status.refusal = refusal->code;
+    p->status.refused_by_us = by_us;
     retry_later(l);
     if (!changed) {
         return;
@@ -208,12 +210,17 @@ static void note_refusal(struct peer_link *l, const struct peer_refusal *refusal
     }
 }
 
-void peer_link_on_refused(struct peer_link *l, const struct peer_refusal *refusal)
+static void refused(struct peer_link *l, const struct peer_refusal *refusal, bool by_us)
 {
     struct peer_refusal r = *refusal; /* it points into the connection's input otherwise */
     peer_conn_abort(l->conn);
     net_timer_stop(l->timer);
-    note_refusal(l, &r);
+    note_refusal(l, &r, by_us);
+}
+
+void peer_link_on_refused(struct peer_link *l, const struct peer_refusal *refusal)
+{
+    refused(l, refusal, false);
 }
 
 void peer_link_on_welcome(struct peer_link *l, const struct peer_hello *hello)
@@ -227,7 +234,7 @@ void peer_link_on_welcome(struct peer_link *l, const struct peer_hello *hello)
         return; /* a callback of an older boot's end removed the member */
     }
     if (!admitted) {
-        peer_link_on_refused(l, &refusal);
+        refused(l, &refusal, true);
         return;
     }
     net_timer_stop(l->timer);

@@ -135,7 +135,8 @@ struct peer_events {
     /* An established control connection ended, the one to `id` or the one from it; so twice when a
      * process dies. REFUSED: after such an end the next attempt was refused. Called at once. */
     void (*on_down)(void *user, uint64_t id, enum peer_down_reason reason);
-    /* `id` refused us; once for each change of the code, and again after it had accepted. */
+    /* `id` refused us, or we it (peer_status.refused_by_us); once for each change of the code, and
+     * again after it had accepted. */
     void (*on_refused)(void *user, uint64_t id, enum peer_refusal_code code, const char *text);
     /* Messages to `id` were thrown away: not connected, or its queue is full. At most once in
      * unreachable_interval_ns for each peer. */
@@ -295,6 +296,7 @@ struct peer_status {
     uint64_t down_count;                       /* established control connections that ended */
     enum peer_refusal_code refusal;            /* the last answer to our hello */
     char last_error[256];                      /* why it is not up; "" when it is */
+    bool refused_by_us; /* ... and it was this member that refused, at dialling */
 };
 
 /* False when not known. */

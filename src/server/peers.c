@@ -7,8 +7,8 @@
 static void on_message(void *user, uint64_t from, const struct raft_msg *msg)
 {
     struct server *s = user;
-    /* An empty disk with a known id might be a lost disk. Until the member that speaks has let us in
-     * (it refuses an identity that was in use before), it gets no answer from us. [K04] */
+    /* An empty disk with a known id might be a lost disk. Until the member that speaks has let us
+     * in (it refuses an identity that was in use before), it gets no answer from us. [K04] */
     struct peer_status p;
     if (s->fresh && !(peer_status_of(s->peers, from, &p) && p.control_up)) {
         return;
@@ -34,7 +34,8 @@ static void on_hello(void *user, const struct peer_hello *hello, struct peer_ref
     } else if (hello->fresh && m->name[0] != '\0') {
         out->code = PEER_REFUSAL_STALE_BOOT;
         (void)snprintf(out->text, sizeof out->text,
-                       "member %" PRIx64 " (%.32s) has already been bootstrapped; its disk was lost",
+                       "member %" PRIx64
+                       " (%.32s) has already been bootstrapped; its disk was lost",
                        hello->from, m->name);
     }
 }
@@ -56,13 +57,18 @@ static void on_down(void *user, uint64_t id, enum peer_down_reason reason)
 static void on_refused(void *user, uint64_t id, enum peer_refusal_code code, const char *text)
 {
     struct server *s = user;
-    (void)id;
+    struct peer_status p;
+    if (peer_status_of(s->peers, id, &p) && p.refused_by_us) {
+        return; /* that the other one is an old copy is no reason for this one to stop */
+    }
     if (code == PEER_REFUSAL_REMOVED) {
         nb_log(&s->log, NB_LOG_FATAL, "server.removed",
                "the member has been permanently removed from the cluster",
                NB_KV_ID("member", s->store.member_id), NB_KV_STR("error", text), NB_KV_END);
         server_stop(s, SERVER_EXIT_REMOVED);
-    } else if (code == PEER_REFUSAL_STALE_BOOT) {
+    } else if (code == PEER_REFUSAL_STALE_BOOT || (code == PEER_REFUSAL_DUPLICATE && s->fresh)) {
+        /* With data, DUPLICATE may pass: our last life seems to be alive for a moment still.
+         * Without, it means that the disk was lost. [K04] */
         nb_log(&s->log, NB_LOG_FATAL, "server.identity_refused",
                "this data folder is older than what the cluster knows of this member, or empty: "
                "remove the member and add it anew",

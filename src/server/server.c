@@ -68,10 +68,12 @@ static bool is_published(const struct server *s)
     return true;
 }
 
-/* Name and client URLs go through the log, so that MemberList is the same everywhere. */
+/* Name and client URLs go through the log, so that MemberList is the same everywhere. Not before an
+ * entry is stored here: who is known by name must not come back with nothing. [K04] */
 static void publish(struct server *s)
 {
-    if (s->publishing || replica_leader(s->replica) == 0) {
+    if (s->publishing || replica_leader(s->replica) == 0 ||
+        machine_applied_index(s->store.machine) == 0) {
         return;
     }
     struct nb_buf member = {0};
@@ -145,8 +147,8 @@ static void drain(struct server *s)
 static void on_signal(void *user, int signal_number)
 {
     struct server *s = user;
-    nb_log(&s->log, NB_LOG_INFO, "server.stopping", NULL, NB_KV_STR("signal", strsignal(signal_number)),
-           NB_KV_END);
+    nb_log(&s->log, NB_LOG_INFO, "server.stopping", NULL,
+           NB_KV_STR("signal", strsignal(signal_number)), NB_KV_END);
     if (s->signal_number != 0) {
         server_stop(s, SERVER_EXIT_OK); /* asked twice: at once */
         return;
@@ -287,8 +289,7 @@ static int open_replica(struct server *s, struct nb_buf *message)
         return status == NB_CORRUPT ? SERVER_EXIT_DAMAGE : SERVER_EXIT_START;
     }
     wal_recovered_deinit(&s->store.recovered); /* raft holds what it needs */
-    if (s->store.install_noted != 0 &&
-        server_store_note_install(&s->store, 0) != NB_OK) {
+    if (s->store.install_noted != 0 && server_store_note_install(&s->store, 0) != NB_OK) {
         nb_buf_append_str(message, "the note of a finished snapshot install cannot be removed\n");
         return SERVER_EXIT_DISK;
     }

@@ -52,8 +52,7 @@ static enum nb_status write_number(struct server_store *s, const char *name, uin
     char *path = nb_sprintf("%s/%s", s->datadir.member, name);
     struct nb_buf text = {0};
     nb_buf_printf(&text, "%" PRIu64 "\n", value);
-    enum nb_status status =
-        disk_write_file(s->disk, s->datadir.member, path, nb_buf_bytes(&text));
+    enum nb_status status = disk_write_file(s->disk, s->datadir.member, path, nb_buf_bytes(&text));
     nb_buf_deinit(&text);
     nb_free(path);
     return status;
@@ -73,8 +72,8 @@ enum nb_status server_store_note_install(struct server_store *s, uint64_t index)
     return status;
 }
 
-/* A folder that has an identity keeps it, whatever the flags say; an empty one gets the identity that
- * the flags give. [etcd-v3-surface 5.1] */
+/* A folder that has an identity keeps it, whatever the flags say; an empty one gets the identity
+ * that the flags give. [etcd-v3-surface 5.1] */
 static int take_identity(struct server_store *s, struct server_config *config,
                          struct nb_buf *message)
 {
@@ -93,7 +92,6 @@ static int take_identity(struct server_store *s, struct server_config *config,
                           "supported yet; start the first members with state \"new\"\n");
         return SERVER_EXIT_START;
     }
-    s->fresh = true;
     s->cluster_id = config->cluster_id;
     s->member_id = config->member_id;
     struct datadir_ident ident = {.cluster_id = s->cluster_id, .member_id = s->member_id};
@@ -139,8 +137,7 @@ static int open_backend(struct server_store *s, struct server_config *config,
     if (machine_members(s->machine)->count == 0) {
         /* A first start, or one that a crash cut off before its members were stored. */
         if (config->initial_cluster.count == 0) {
-            enum server_config_outcome outcome =
-                server_config_bootstrap(config, message);
+            enum server_config_outcome outcome = server_config_bootstrap(config, message);
             if (outcome != SERVER_CONFIG_RUN) {
                 return server_config_exit_code(outcome);
             }
@@ -148,6 +145,16 @@ static int open_backend(struct server_store *s, struct server_config *config,
         bootstrap(s, config);
     }
     return SERVER_EXIT_OK;
+}
+
+/* Whether this member has never stored an entry. What the folder holds besides does not count: an
+ * identity is written at the first start already, before any peer could say that it is in use.
+ * [K04] */
+static bool holds_nothing(const struct server_store *s)
+{
+    return s->recovered.entry_count == 0 && s->recovered.mark.index == 0 &&
+           s->recovered.hard_state.commit_index == 0 && s->install_noted == 0 &&
+           machine_applied_index(s->machine) == 0;
 }
 
 static int open_wal(struct server_store *s, const struct server_config *config,
@@ -174,7 +181,11 @@ static int open_wal(struct server_store *s, const struct server_config *config,
         options.index_expected = backend_label(s->backend)->applied_index;
     }
     status = wal_open(s->wal_disk, s->wal_dir, &ident, &options, &s->recovered, &s->wal, message);
-    return status == NB_OK ? SERVER_EXIT_OK : exit_of(status);
+    if (status != NB_OK) {
+        return exit_of(status);
+    }
+    s->fresh = holds_nothing(s);
+    return SERVER_EXIT_OK;
 }
 
 /* A predecessor that was killed keeps the lock until its last sync is through the kernel, after the

@@ -25,7 +25,7 @@ struct server_store {
     uint64_t cluster_id, member_id;
     uint64_t boot_id;       /* random, of this process */
     uint64_t boot_count;    /* starts of this folder, this one included */
-    bool fresh;             /* nothing had been stored here before */
+    bool fresh;             /* no entry has ever been stored here */
     uint64_t install_noted; /* a snapshot install that a crash interrupted; 0: none */
 };
 

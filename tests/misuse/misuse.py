@@ -312,6 +312,68 @@ def W13_a_full_disk_is_said_and_nothing_is_corrupted():
         subprocess.run(["umount", "-l", mount])
 
 
+class Trio:
+    """Three members of one cluster."""
+
+    def __init__(self, name):
+        self.members = [Member(f"{name}{i}") for i in (1, 2, 3)]
+        cluster = ",".join(f"{m.name}=http://127.0.0.1:{m.peer}" for m in self.members)
+        for m in self.members:
+            m.extra += ["--initial-cluster", cluster, "--initial-cluster-token", name]
+
+    def __enter__(self):
+        for m in self.members:
+            m.start()
+        for m in self.members:
+            m.ready()
+        return self.members
+
+    def __exit__(self, *_):
+        for m in self.members:
+            m.stop(signal.SIGKILL)
+
+
+@test
+def K04_a_member_that_lost_its_disk_is_refused_at_every_start():
+    for starts in (1, 3):
+        with Trio(f"lost{starts}") as (a, b, c):
+            fill(a, 3)
+            for _ in range(starts - 1):
+                c.stop(signal.SIGKILL)
+                c.start().ready()
+            c.stop(signal.SIGKILL)
+            shutil.rmtree(c.folder)
+            for _ in range(3):  # a folder that has an identity is not less empty for it
+                c.fails(5, r"identity_refused")
+            assert a.process.poll() is None and b.process.poll() is None, a.text()[-600:] + b.text()[-600:]
+            holds(a, 3)
+
+
+@test
+def a_client_that_does_not_read_does_not_hold_up_the_end():
+    m = Member("stuck").start().ready()
+    with socket.create_connection(("127.0.0.1", m.client)) as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.settimeout(0.5)
+        try:
+            for _ in range(200):
+                s.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        except OSError:
+            pass
+        assert m.stop() == 0, m.text()[-600:]
+
+
+@test
+def probes_answer_with_etcds_codes():
+    m = Member("probes").start().ready()
+    for method, path, code in (("GET", "/livez", 200), ("GET", "/livez/", 404), ("POST", "/livez", 405),
+                               ("HEAD", "/version", 405), ("HEAD", "/health", 405), ("GET", "/readyz?verbose", 200),
+                               ("GET", "/readyz/non_learner", 200), ("GET", "/livez/other", 404), ("GET", "/", 404)):
+        said = http(m.client, f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert said.startswith(f"HTTP/1.1 {code} ".encode()), (method, path, said[:200])
+    m.stop()
+
+
 def main():
     print(f"NABATA_SEED={SEED}")
     failed = 0
