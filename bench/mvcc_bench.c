@@ -34,8 +34,7 @@ static void report(const char *what, double from, size_t count)
 
 static struct nb_bytes key_of(char *room, uint32_t i)
 {
-    int len = snprintf(room, KEY_SIZE, "/registry/pods/ns-%03u/pod-%07u", i % 200,
-                       i % 10000000);
+    int len = snprintf(room, KEY_SIZE, "/registry/pods/ns-%03u/pod-%07u", i % 200, i % 10000000);
     return nb_bytes_of(room, (size_t)len);
 }
 

@@ -10,15 +10,19 @@ struct api_conn {
     struct net_conn *net;
     struct rpc_conn *rpc;
     struct api_conn *next, **link; /* in api->conns */
-    bool held; /* not read until the api serves */
+    bool held;                     /* not read until the api serves */
 };
 
 #define UNARY(service, name, handler, number)                                                      \
-    {.path = "/" service "/" name, .kind = RPC_UNARY, .tag = number, .on_message = handler,       \
-     .on_cancel = api_on_cancel}
+    {                                                                                              \
+        .path = "/" service "/" name, .kind = RPC_UNARY, .tag = number, .on_message = handler,     \
+        .on_cancel = api_on_cancel                                                                 \
+    }
 #define STREAM(service, name, handler, number)                                                     \
-    {.path = "/" service "/" name, .kind = RPC_SERVER_STREAM, .tag = number,                      \
-     .on_message = handler, .on_cancel = api_on_cancel}
+    {                                                                                              \
+        .path = "/" service "/" name, .kind = RPC_SERVER_STREAM, .tag = number,                    \
+        .on_message = handler, .on_cancel = api_on_cancel                                          \
+    }
 
 /* clang-format off */
 static const struct rpc_method methods[] = {
@@ -235,9 +239,9 @@ enum nb_status api_listen(struct api *a, enum api_port port, const struct net_ad
     nb_assert(a->listener_count < LISTENER_COUNT_MAX);
     struct net_listen_options options = {.reuse_port = a->config.reuse_port};
     struct net_listener *listener;
-    enum nb_status status =
-        net_listener_open(a->config.loop, at, &options,
-                          port == API_PORT_CLIENT ? on_client : on_metrics_client, a, &listener, error);
+    enum nb_status status = net_listener_open(
+        a->config.loop, at, &options, port == API_PORT_CLIENT ? on_client : on_metrics_client, a,
+        &listener, error);
     if (status == NB_OK) {
         a->listeners[a->listener_count++] = listener;
     }
@@ -286,7 +290,8 @@ void api_set_serving(struct api *a, bool serving)
     }
 }
 
-void api_set_extra_metrics(struct api *a, void (*append)(void *user, struct nb_buf *out), void *user)
+void api_set_extra_metrics(struct api *a, void (*append)(void *user, struct nb_buf *out),
+                           void *user)
 {
     a->extra_metrics = append;
     a->extra_user = user;

@@ -1,9 +1,10 @@
 /*
- * api: etcd's services on the client port, probes and metrics on it and on a plain port of their own.
+ * api: etcd's services on the client port, probes and metrics on it and on a plain port of their
+ * own.
  *
- * A request is checked at the door in etcd's order [etcd-v3-surface 2.1], then proposed, or read once
- * the replica is as fresh as the request asks for, or answered at once; the response leaves at the
- * end of the turn. Nothing here touches Raft or disk.
+ * A request is checked at the door in etcd's order [etcd-v3-surface 2.1], then proposed, or read
+ * once the replica is as fresh as the request asks for, or answered at once; the response leaves at
+ * the end of the turn. Nothing here touches Raft or disk.
  *
  * Invariants:
  *   A1  a request that may have entered the log is never answered with a definite error [R23]
@@ -26,15 +27,15 @@ struct api_config {
     struct replica *replica; /* borrowed; must outlive the api */
     uint64_t cluster_id, member_id;
     uint64_t boot_id;
-    const char *name;           /* of this member */
-    size_t request_bytes_max;   /* of a log entry: --max-request-bytes */
-    uint32_t txn_ops_max;       /* --max-txn-ops */
-    uint64_t quota_bytes;       /* --quota-backend-bytes; UINT64_MAX: none */
-    uint32_t streams_max;       /* --max-concurrent-streams */
+    const char *name;         /* of this member */
+    size_t request_bytes_max; /* of a log entry: --max-request-bytes */
+    uint32_t txn_ops_max;     /* --max-txn-ops */
+    uint64_t quota_bytes;     /* --quota-backend-bytes; UINT64_MAX: none */
+    uint32_t streams_max;     /* --max-concurrent-streams */
     uint64_t keepalive_min_ns, keepalive_interval_ns, keepalive_timeout_ns; /* --grpc-keepalive-* */
     uint64_t request_timeout_ns; /* of probes and RangeStream's first read */
     bool reuse_port;
-    bool metrics_extensive;     /* --metrics=extensive */
+    bool metrics_extensive;            /* --metrics=extensive */
     const char *const *host_whitelist; /* ends with NULL; {"*", NULL} lets all in */
     const struct nb_logger *log;
 };
@@ -55,8 +56,8 @@ void api_turn(struct api *a);
 void api_shutdown(struct api *a);
 /* Nothing left to answer. */
 bool api_is_idle(const struct api *a);
-/* Until this is called with true, what clients send on the client port is not even read; etcd's port
- * behaves so until its member is published. */
+/* Until this is called with true, what clients send on the client port is not even read; etcd's
+ * port behaves so until its member is published. */
 void api_set_serving(struct api *a, bool serving);
 
 /* A row of numbers that others than the api count (peers). Appended to /metrics as they are. */

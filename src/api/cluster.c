@@ -5,8 +5,7 @@
 static void answer_members(struct api *a, struct rpc_call *call, struct nb_bytes message)
 {
     (void)message;
-    const struct machine_members *members =
-        machine_members(replica_machine(a->config.replica));
+    const struct machine_members *members = machine_members(replica_machine(a->config.replica));
     uint8_t head[64];
     size_t head_len = api_header_encode(a, head, 0, false);
     nb_buf_clear(&a->scratch);

@@ -58,7 +58,9 @@ static enum api_step health_step(struct api_job *job)
     if (job->holder.call == NULL) {
         return API_STEP_DONE;
     }
-    enum serving_status now = !h->whole_server ? SERVICE_UNKNOWN : a->serving ? SERVING : NOT_SERVING;
+    enum serving_status now = !h->whole_server ? SERVICE_UNKNOWN
+                              : a->serving     ? SERVING
+                                               : NOT_SERVING;
     if ((int)now != h->last) {
         h->last = (int)now;
         rpc_call_send(job->holder.call, encode(a, now), (struct nb_bytes){0});

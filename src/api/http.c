@@ -28,7 +28,13 @@ static void reply_text(struct rpc_http *http, unsigned status, const char *type,
 
 /* ---- probes ---- */
 
-enum check { CHECK_SERIALIZABLE, CHECK_LINEARIZABLE, CHECK_CORRUPTION, CHECK_NON_LEARNER, CHECK_COUNT };
+enum check {
+    CHECK_SERIALIZABLE,
+    CHECK_LINEARIZABLE,
+    CHECK_CORRUPTION,
+    CHECK_NON_LEARNER,
+    CHECK_COUNT
+};
 
 static const char *const check_names[CHECK_COUNT] = {
     [CHECK_SERIALIZABLE] = "serializable_read",
@@ -208,8 +214,8 @@ static void health(struct api *a, struct rpc_http *http, struct nb_bytes query)
 {
     struct machine *m = replica_machine(a->config.replica);
     struct nb_buf value = {0};
-    bool serializable = rpc_query_get(query, "serializable", 0, &value) &&
-                        is(nb_buf_bytes(&value), "true");
+    bool serializable =
+        rpc_query_get(query, "serializable", 0, &value) && is(nb_buf_bytes(&value), "true");
     nb_buf_deinit(&value);
     if (machine_alarm_on(m, MACHINE_ALARM_NOSPACE) && !excluded(query, "NOSPACE")) {
         answer_health(a, http, "ALARM NOSPACE");
@@ -232,7 +238,8 @@ static void page_version(struct api *a, struct rpc_http *http)
     bool known = cluster[0] != '\0';
     struct nb_buf body = {0};
     nb_buf_printf(&body,
-                  "{\"etcdserver\":\"" API_ETCD_VERSION "\",\"etcdcluster\":\"%s\",\"storage\":\"%s\"}",
+                  "{\"etcdserver\":\"" API_ETCD_VERSION
+                  "\",\"etcdcluster\":\"%s\",\"storage\":\"%s\"}",
                   known ? cluster : "not_decided", known ? API_STORAGE_VERSION : "unknown");
     rpc_http_reply(http, 200, JSON, NULL, nb_buf_bytes(&body));
     nb_buf_deinit(&body);
@@ -289,9 +296,10 @@ void api_on_http(struct rpc_http *http, void *server_user)
     struct nb_bytes name;
     bool get = is(q->method, "GET"); /* not HEAD: etcd's answer to that is 405 */
     if (!host_is_allowed(a, http)) {
-        reply_text(http, 421, TEXT,
-                   "etcd received your request, but the Host header was unrecognized.\n\n"
-                   "To fix this, add the host name to --host-whitelist, or use one that is on it.\n");
+        reply_text(
+            http, 421, TEXT,
+            "etcd received your request, but the Host header was unrecognized.\n\n"
+            "To fix this, add the host name to --host-whitelist, or use one that is on it.\n");
     } else if (is(q->path, "/metrics")) {
         page_metrics(a, http);
     } else if (is(q->path, "/version") || is(q->path, "/health")) {

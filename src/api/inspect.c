@@ -1,6 +1,7 @@
 /*
- * api/inspect: nabatapb.Inspect: one node's place in the group, and its log of operations. Both answer
- * from this node alone and never wait, so that a node that lost the group can still be looked at.
+ * api/inspect: nabatapb.Inspect: one node's place in the group, and its log of operations. Both
+ * answer from this node alone and never wait, so that a node that lost the group can still be
+ * looked at.
  */
 #include "api/internal.h"
 #include "nabata.pb-c.h"
@@ -134,9 +135,9 @@ static void append_entry(struct api *a, struct nb_buf *out, const struct raft_en
         append_keys(a, out, h.kind, request);
     }
     nb_wire_varint_field(out, 5, payload.len);
-    nb_wire_varint_field(out, 6,
-                         machine_entry_hash(e->id.index, e->id.term,
-                                            (enum machine_entry_kind)e->kind, payload));
+    nb_wire_varint_field(
+        out, 6,
+        machine_entry_hash(e->id.index, e->id.term, (enum machine_entry_kind)e->kind, payload));
     nb_wire_varint_field(out, 7, e->id.index <= commit_index);
 }
 
@@ -160,7 +161,8 @@ static enum api_step log_step(struct api_job *job)
     uint64_t end = l->next + LOG_ENTRIES_A_MESSAGE;
     end = end > l->end ? l->end : end;
     size_t count = 0;
-    const struct raft_entry *entries = l->next < end ? raft_entries(raft, l->next, end, &count) : NULL;
+    const struct raft_entry *entries =
+        l->next < end ? raft_entries(raft, l->next, end, &count) : NULL;
     struct nb_buf one = {0};
     nb_buf_clear(&a->scratch);
     for (size_t i = 0; i < count; i++) {

@@ -32,7 +32,6 @@ struct api {
     size_t pending_count;
     bool serving, stopping;
     bool nospace_proposed; /* an alarm of ours is on its way */
-    bool jobs_ready;       /* a job was added during a step */
     struct net_wake *wake;
     void (*extra_metrics)(void *user, struct nb_buf *out);
     void *extra_user;
@@ -78,8 +77,7 @@ void api_propose(struct api *a, struct rpc_call *call, enum machine_kind kind,
                                  const struct machine_result *result));
 /* Runs `resume` when a linearizable read is possible; `message` is copied. */
 void api_read_then(struct api *a, struct rpc_call *call, struct nb_bytes message,
-                   void (*resume)(struct api *a, struct rpc_call *call,
-                                  struct nb_bytes message));
+                   void (*resume)(struct api *a, struct rpc_call *call, struct nb_bytes message));
 
 struct api *api_of(const struct rpc_call *call);
 struct api *api_of_conn(const struct rpc_conn *conn);

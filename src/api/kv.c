@@ -148,8 +148,8 @@ void api_range_stream(struct rpc_call *call, struct nb_bytes message)
 
 /* ---- writes ---- */
 
-/* The quota stands at the door, where a member's own disk may be looked at; what the log has taken is
- * applied everywhere [D05]. The first refusal raises the alarm through the log. */
+/* The quota stands at the door, where a member's own disk may be looked at; what the log has taken
+ * is applied everywhere [D05]. The first refusal raises the alarm through the log. */
 static bool has_space(struct api *a, struct rpc_call *call, uint64_t cost)
 {
     if (machine_alarm_on(replica_machine(a->config.replica), MACHINE_ALARM_NOSPACE) ||
@@ -213,8 +213,8 @@ static void answer_txn(struct api *a, struct rpc_call *call, struct nb_bytes mes
     nb_buf_clear(&a->scratch);
     enum nb_status status = mvcc_txn_decode(message, &a->arena, &t);
     if (status == NB_OK) {
-        status = mvcc_txn(machine_mvcc(replica_machine(a->config.replica)), &t, &a->scratch,
-                          &revision);
+        status =
+            mvcc_txn(machine_mvcc(replica_machine(a->config.replica)), &t, &a->scratch, &revision);
     }
     if (status != NB_OK) {
         api_refuse(call, status);

@@ -120,8 +120,7 @@ void api_hash(struct rpc_call *call, struct nb_bytes message)
     if (api_door(a, call, false) != NB_OK) {
         return;
     }
-    enum nb_status status =
-        mvcc_hash_all(machine_mvcc(replica_machine(a->config.replica)), &sum);
+    enum nb_status status = mvcc_hash_all(machine_mvcc(replica_machine(a->config.replica)), &sum);
     if (status != NB_OK) {
         api_refuse(call, status);
         return;
@@ -175,8 +174,8 @@ void api_hash_kv(struct rpc_call *call, struct nb_bytes message)
         return;
     }
     struct mvcc_hash hash;
-    enum nb_status status = mvcc_hash_begin(machine_mvcc(replica_machine(a->config.replica)),
-                                            revision, &hash);
+    enum nb_status status =
+        mvcc_hash_begin(machine_mvcc(replica_machine(a->config.replica)), revision, &hash);
     if (status != NB_OK) {
         api_refuse(call, status);
         return;

@@ -35,8 +35,7 @@ void api_metrics_start(struct api_metrics *m, const struct rpc_method *method)
     }
 }
 
-void api_metrics_end(struct api_metrics *m, const struct rpc_method *method,
-                     enum rpc_status status)
+void api_metrics_end(struct api_metrics *m, const struct rpc_method *method, enum rpc_status status)
 {
     if (method != NULL && (unsigned)status < RPC_STATUS_COUNT) {
         m->methods[method->tag].handled[status]++;
@@ -94,16 +93,17 @@ static void write_calls(const struct api_metrics *m, struct nb_buf *out)
            "The total number of bytes sent to grpc clients.", m->sent_bytes);
     head(out, "etcd_server_client_requests_total", "counter",
          "The total number of client requests per client version.");
-    nb_buf_printf(out,
-                  "etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"}"
-                  " %" PRIu64 "\n"
-                  "etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"stream\"}"
-                  " %" PRIu64 "\n",
-                  m->client_requests_unary, m->client_requests_stream);
-    number(out, "etcd_server_health_success", "counter", "The total number of successful health checks",
-           m->health_success);
-    number(out, "etcd_server_health_failures", "counter", "The total number of failed health checks",
-           m->health_failure);
+    nb_buf_printf(
+        out,
+        "etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"}"
+        " %" PRIu64 "\n"
+        "etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"stream\"}"
+        " %" PRIu64 "\n",
+        m->client_requests_unary, m->client_requests_stream);
+    number(out, "etcd_server_health_success", "counter",
+           "The total number of successful health checks", m->health_success);
+    number(out, "etcd_server_health_failures", "counter",
+           "The total number of failed health checks", m->health_failure);
 }
 
 static void write_replica(struct api *a, struct nb_buf *out)
@@ -163,8 +163,10 @@ static void write_store(struct api *a, struct nb_buf *out)
            "Total size of the underlying database physically allocated in bytes.",
            status.db_allocated_bytes);
     number(out, "etcd_mvcc_db_total_size_in_use_in_bytes", "gauge",
-           "Total size of the underlying database logically in use in bytes.", status.db_used_bytes);
-    number(out, "etcd_server_quota_backend_bytes", "gauge", "Current backend storage quota size in bytes.",
+           "Total size of the underlying database logically in use in bytes.",
+           status.db_used_bytes);
+    number(out, "etcd_server_quota_backend_bytes", "gauge",
+           "Current backend storage quota size in bytes.",
            a->config.quota_bytes == UINT64_MAX ? 0 : a->config.quota_bytes);
     number(out, "etcd_mvcc_put_total", "counter", "Total number of puts seen by this member.",
            s.put_count);
@@ -179,7 +181,8 @@ static void write_store(struct api *a, struct nb_buf *out)
            (uint64_t)mvcc_current_revision(m));
     int64_t compacted = mvcc_compact_revision(m);
     number(out, "etcd_debugging_mvcc_compact_revision", "gauge",
-           "The revision of the last compaction in store.", compacted < 0 ? 0 : (uint64_t)compacted);
+           "The revision of the last compaction in store.",
+           compacted < 0 ? 0 : (uint64_t)compacted);
     number(out, "etcd_debugging_mvcc_total_put_size_in_bytes", "gauge",
            "The total size of put kv pairs seen by this member.", s.put_bytes);
     number(out, "nabata_mvcc_index_bytes", "gauge", "Memory of the index of keys.", s.index_bytes);

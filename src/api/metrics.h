@@ -1,8 +1,8 @@
 /*
  * api/metrics: the numbers that dashboards read, as Prometheus text. [etcd-v3-surface 6]
  *
- * Only what is counted in here is kept in here: calls by method and code. Everything else is asked of
- * the room that knows it when the page is written.
+ * Only what is counted in here is kept in here: calls by method and code. Everything else is asked
+ * of the room that knows it when the page is written.
  */
 #ifndef NABATA_API_METRICS_H
 #define NABATA_API_METRICS_H

@@ -1,7 +1,6 @@
 /* api/requests: from the door to the answer, whatever the service. */
 #include "api/internal.h"
 
-
 #include <string.h>
 
 struct api *api_of(const struct rpc_call *call)
@@ -250,30 +249,38 @@ void api_job_add(struct api *a, struct rpc_call *call, struct api_job *job)
     rpc_call_set_user(call, &job->holder);
     job->next = a->jobs;
     a->jobs = job;
-    a->jobs_ready = true;
     api_wake(a);
 }
 
 void api_jobs_step(struct api *a)
 {
-    a->jobs_ready = false;
-    struct api_job **link = &a->jobs;
+    /* Off the list while they run, so that a job that is added meanwhile is not lost. */
+    struct api_job *jobs = a->jobs, *stay = NULL;
     bool more = false;
-    while (*link != NULL) {
-        struct api_job *job = *link;
+    a->jobs = NULL;
+    while (jobs != NULL) {
+        struct api_job *job = jobs;
+        jobs = job->next;
         enum api_step step = job->step(job);
         more = more || step == API_STEP_MORE;
         if (step != API_STEP_DONE) {
-            link = &job->next;
+            job->next = stay;
+            stay = job;
             continue;
         }
-        *link = job->next;
         if (job->release != NULL) {
             job->release(job);
         }
         nb_free(job);
     }
-    if (more || a->jobs_ready) {
+    more = more || a->jobs != NULL;
+    while (stay != NULL) {
+        struct api_job *job = stay;
+        stay = job->next;
+        job->next = a->jobs;
+        a->jobs = job;
+    }
+    if (more) {
         api_wake(a);
     }
 }

@@ -341,8 +341,7 @@ static enum nb_status apply_conf(struct machine *m, const struct machine_entry *
                                     : machine_members_apply(&m->state.members, entry->attached);
 }
 
-void machine_apply(struct machine *m, const struct machine_entry *entry,
-                   struct machine_result *out)
+void machine_apply(struct machine *m, const struct machine_entry *entry, struct machine_result *out)
 {
     nb_assert(entry->index == m->state.applied_index + 1);
     nb_assert(entry->term >= m->state.applied_term);

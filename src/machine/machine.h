@@ -17,9 +17,9 @@
  *
  * Invariants:
  *   S1  the applied index rises by one with every entry
- *   S2  {applied index, term, log hash, members, alarms, cluster version, data} reach the backend in
- *       one transaction, at an entry's boundary [D01, D02]
- *   S3  what a malformed or refused entry leaves behind is its place in the log hash, nothing else
+ *   S2  {applied index, term, log hash, members, alarms, cluster version, data} reach the backend
+ * in one transaction, at an entry's boundary [D01, D02] S3  what a malformed or refused entry
+ * leaves behind is its place in the log hash, nothing else
  */
 #ifndef NABATA_MACHINE_MACHINE_H
 #define NABATA_MACHINE_MACHINE_H
@@ -69,13 +69,13 @@ struct machine_entry {
 };
 
 struct machine_result {
-    enum nb_status status;  /* of the operation, as its client is told */
-    int64_t revision;       /* for the response header */
-    struct nb_bytes body;   /* encoded response without its header; borrowed until the next apply */
+    enum nb_status status; /* of the operation, as its client is told */
+    int64_t revision;      /* for the response header */
+    struct nb_bytes body;  /* encoded response without its header; borrowed until the next apply */
 };
 
 struct machine_options {
-    uint64_t hash_seed; /* see mvcc_options */
+    uint64_t hash_seed;      /* see mvcc_options */
     uint64_t log_hash_count; /* how many log hashes are remembered, a power of two; 0: 65536 */
 };
 
@@ -95,8 +95,9 @@ void machine_apply(struct machine *m, const struct machine_entry *entry,
                    struct machine_result *out);
 
 /*
- * Writes what is not data (label, members, alarms, version) into the backend's batch and seals it, so
- * that the caller can hand the batch over; `reaped` right after backend_reap, with what it returned.
+ * Writes what is not data (label, members, alarms, version) into the backend's batch and seals it,
+ * so that the caller can hand the batch over; `reaped` right after backend_reap, with what it
+ * returned.
  */
 void machine_seal(struct machine *m);
 void machine_reaped(struct machine *m, size_t batch_count);

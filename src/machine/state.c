@@ -210,9 +210,9 @@ enum nb_status machine_state_load(struct backend *b, struct machine_state *out,
         return status == NB_VERSION ? NB_VERSION : NB_CORRUPT;
     }
     if (out->applied_index != label->applied_index || out->applied_term != label->applied_term) {
-        nb_buf_printf(error,
-                      "the backend's label says index %" PRIu64 ", the machine's state in it %" PRIu64,
-                      label->applied_index, out->applied_index);
+        nb_buf_printf(
+            error, "the backend's label says index %" PRIu64 ", the machine's state in it %" PRIu64,
+            label->applied_index, out->applied_index);
         return NB_CORRUPT;
     }
     return NB_OK;

@@ -2,8 +2,8 @@
  * machine/state: what the machine knows besides the data: where it is in the log, who the members
  * are, which alarms are on.
  *
- * Small, kept whole in memory, and written whole into every batch: one row of the META table, so that
- * it and the data of the batch are one atomic unit [D01, M10].
+ * Small, kept whole in memory, and written whole into every batch: one row of the META table, so
+ * that it and the data of the batch are one atomic unit [D01, M10].
  */
 #ifndef NABATA_MACHINE_STATE_H
 #define NABATA_MACHINE_STATE_H
@@ -15,7 +15,7 @@ enum { MACHINE_VERSION_SIZE_BYTES = 32, MACHINE_ALARM_COUNT_MAX = 2 * MACHINE_ME
 /* All zero is the state of a new cluster. */
 struct machine_state {
     uint64_t applied_index, applied_term;
-    uint64_t log_hash; /* over all entries up to applied_index */
+    uint64_t log_hash;  /* over all entries up to applied_index */
     struct nb_buf conf; /* raft's encoding */
     uint64_t conf_index;
     struct machine_members members;

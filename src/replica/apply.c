@@ -45,11 +45,15 @@ void replica_apply(struct replica *r)
         end = applied + 1 + APPLY_COUNT_A_TURN;
         r->world.wake(r->world.user);
     }
-    size_t count;
-    const struct raft_entry *entries = raft_entries(r->raft, applied + 1, end, &count);
-    nb_assert(count == end - applied - 1);
-    for (size_t i = 0; i < count; i++) {
-        apply_entry(r, &entries[i]);
+    for (uint64_t index = applied + 1; index < end; index++) {
+        /* One at a time and by value: whoever is answered may propose, and so move raft's log. */
+        size_t count;
+        const struct raft_entry *e = raft_entries(r->raft, index, index + 1, &count);
+        nb_assert(count == 1);
+        struct raft_entry entry = *e;
+        (void)nb_payload_acquire(entry.payload);
+        apply_entry(r, &entry);
+        nb_payload_release(entry.payload);
     }
     raft_applied(r->raft, end - 1);
 }

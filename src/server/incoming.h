@@ -1,9 +1,10 @@
 /*
- * server/incoming: snapshots that peers stream to us, made durable before raft hears of them. [S09, S10]
+ * server/incoming: snapshots that peers stream to us, made durable before raft hears of them. [S09,
+ * S10]
  *
  * Chunks come checked and in order from peer/, so they are written one behind the other into
- * `<snap>/<transfer>.part`; at the end the file is synced and renamed off the loop, and only then the
- * announcement is stepped and the sender answered.
+ * `<snap>/<transfer>.part`; at the end the file is synced and renamed off the loop, and only then
+ * the announcement is stepped and the sender answered.
  */
 #ifndef NABATA_SERVER_INCOMING_H
 #define NABATA_SERVER_INCOMING_H

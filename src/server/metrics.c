@@ -81,8 +81,8 @@ void server_metrics_write(const struct server_metrics *m, const struct peer_tran
     uint64_t ids[PEER_COUNT_MAX];
     size_t count = peer_transport_ids(peers, ids);
     for (size_t i = 0; i < NB_ARRAY_LEN(rows); i++) {
-        nb_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", rows[i].name, rows[i].help,
-                      rows[i].name, rows[i].type);
+        nb_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", rows[i].name, rows[i].help, rows[i].name,
+                      rows[i].type);
         for (size_t k = 0; k < count; k++) {
             struct peer_status p;
             if (!peer_status_of(peers, ids[k], &p)) {
@@ -92,8 +92,7 @@ void server_metrics_write(const struct server_metrics *m, const struct peer_tran
                 nb_buf_printf(out, "%s{%s=\"%" PRIx64 "\"} %" PRIu64 "\n", rows[i].name,
                               rows[i].remote_label, ids[k], rows[i].value(&p));
             } else {
-                nb_buf_printf(out,
-                              "%s{Local=\"%" PRIx64 "\",Remote=\"%" PRIx64 "\"} %" PRIu64 "\n",
+                nb_buf_printf(out, "%s{Local=\"%" PRIx64 "\",Remote=\"%" PRIx64 "\"} %" PRIu64 "\n",
                               rows[i].name, local, ids[k], rows[i].value(&p));
             }
         }

@@ -1,6 +1,6 @@
 /*
- * server: the process: storage opened, one replica between peers and clients, signals, order of start
- * and stop.
+ * server: the process: storage opened, one replica between peers and clients, signals, order of
+ * start and stop.
  *
  * Exit codes of `nabata server`:
  *

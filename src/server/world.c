@@ -79,8 +79,9 @@ static void world_fatal(void *user, enum nb_status status, const char *text)
     int code = status == NB_MEMBER_NOT_FOUND ? SERVER_EXIT_REMOVED
                : status == NB_CORRUPT        ? SERVER_EXIT_DAMAGE
                                              : SERVER_EXIT_DISK;
-    nb_log(&s->log, NB_LOG_FATAL, "server.stopped", text, NB_KV_STR("error", nb_status_text(status)),
-           NB_KV_STR("data_dir", s->config.data_dir), NB_KV_I64("exit_code", code), NB_KV_END);
+    nb_log(&s->log, NB_LOG_FATAL, "server.stopped", text,
+           NB_KV_STR("error", nb_status_text(status)), NB_KV_STR("data_dir", s->config.data_dir),
+           NB_KV_I64("exit_code", code), NB_KV_END);
     server_stop(s, code);
 }
 

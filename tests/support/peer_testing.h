@@ -1,6 +1,7 @@
 /*
- * tests/support/peer_testing: what the tests of peer/ share: nodes that note what happens to them, and a
- * stranger who speaks raw bytes. Everything runs in one loop, over loopback, driven by events.
+ * tests/support/peer_testing: what the tests of peer/ share: nodes that note what happens to them,
+ * and a stranger who speaks raw bytes. Everything runs in one loop, over loopback, driven by
+ * events.
  */
 #ifndef NABATA_TESTS_SUPPORT_PEER_TESTING_H
 #define NABATA_TESTS_SUPPORT_PEER_TESTING_H
