@@ -630,6 +630,35 @@ static void s7_a_snapshot_replaces_log_state_and_configuration(void **state)
     end(&g);
 }
 
+/* Its vote request may still be held back for the disk and leave after the install, with the old
+ * log's last entry in it: the votes it brings must count for nothing. */
+static void s7_who_installs_a_snapshot_is_out_of_the_race_of_that_term(void **state)
+{
+    (void)state;
+    struct rig g = rig_with(3, 4, TERMS_112);
+    assert_true(raft_campaign(g.r)); /* term 5; nothing is on disk yet */
+    drain(&g);
+    assert_int_equal(sent(&g, RAFT_MSG_VOTE, 2)->msg.vote.last.index, 3);
+    struct raft_snapshot label = {.last = {2, 5}, .conf = conf_of(3)};
+    step(&g,
+         (struct raft_msg){.type = RAFT_MSG_SNAPSHOT, .from = 2, .term = 5, .snapshot = &label});
+    assert_true(status(&g).installing);
+    assert_false(raft_campaign(g.r));
+    drain(&g);
+    raft_snapshot_installed(g.r, &label);
+    synced(&g);
+    step(&g, (struct raft_msg){
+                 .type = RAFT_MSG_VOTE_RESULT, .from = 3, .term = 5, .vote_result = {true}});
+    assert_int_equal(status(&g).role, RAFT_FOLLOWER);
+    assert_int_equal(status(&g).voted_for, 1);
+    assert_true(raft_campaign(g.r)); /* the next race is another term's, with the new log */
+    drain(&g);
+    const struct raft_msg *m = &sent(&g, RAFT_MSG_VOTE, 2)->msg;
+    assert_int_equal(m->term, 6);
+    assert_int_equal(m->vote.last.index, 2);
+    end(&g);
+}
+
 static void S06_a_late_snapshot_is_answered_and_ignored(void **state)
 {
     (void)state;
@@ -1271,6 +1300,7 @@ int main(void)
         cmocka_unit_test(R04_the_leader_counts_itself_after_its_own_sync),
         cmocka_unit_test(commits_are_handed_out_when_the_own_disk_has_them),
         cmocka_unit_test(s7_a_snapshot_replaces_log_state_and_configuration),
+        cmocka_unit_test(s7_who_installs_a_snapshot_is_out_of_the_race_of_that_term),
         cmocka_unit_test(S06_a_late_snapshot_is_answered_and_ignored),
         cmocka_unit_test(s7_who_lags_behind_the_log_gets_a_snapshot_then_appends),
         cmocka_unit_test(S07_an_unanswered_snapshot_is_asked_for_again),

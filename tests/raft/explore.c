@@ -25,6 +25,7 @@ struct write {
 
 struct held {
     uint64_t sync;
+    bool log_replaced; /* a snapshot was installed while it was held */
     uint32_t message;
 };
 
@@ -381,6 +382,7 @@ static void put_node(struct nb_buf *b, const struct node *n)
     for (size_t i = 0; i < n->held_count; i++) {
         put(b, n->core->sync - n->held[i].sync);
         put(b, n->held[i].message);
+        put(b, n->held[i].log_replaced);
     }
 }
 
@@ -514,21 +516,28 @@ static uint32_t intern_node(struct explorer *x, const struct node *n)
 /* ---- what an event does to one member ---------------------------------------------------------
  */
 
-static void check_promise(struct explorer *x, const struct node *n, const struct raft_msg *m)
+/* See group.c for a log that was replaced while the message was held. */
+static void check_promise(struct explorer *x, const struct node *n, const struct raft_msg *m,
+                          bool log_replaced)
 {
     const struct raft_hard_state *hard = &n->hard;
+    struct raft_status s;
+    raft_status(n->core, &s);
+    bool races = s.term == m->term && (s.role == RAFT_CANDIDATE || s.role == RAFT_LEADER);
     if (m->type == RAFT_MSG_VOTE_RESULT && m->vote_result.granted) {
         CHECK(x, hard->term > m->term || (hard->term == m->term && hard->voted_for == m->to),
               "a vote left before it was on disk");
     } else if (m->type == RAFT_MSG_VOTE) {
         CHECK(x,
-              hard->term > m->term || (hard->term == m->term && hard->voted_for == m->from &&
-                                       n->disk_last >= m->vote.last.index),
+              hard->term > m->term ||
+                  (hard->term == m->term && hard->voted_for == m->from &&
+                   (n->disk_last >= m->vote.last.index || (log_replaced && !races))),
               "a vote request left before vote and log were on disk");
     } else if (m->type == RAFT_MSG_APPEND_RESULT && m->append_result.accepted) {
         CHECK(x,
               hard->term > m->term ||
-                  (hard->term == m->term && n->disk_last >= m->append_result.matched_index),
+                  (hard->term == m->term && (n->disk_last >= m->append_result.matched_index ||
+                                             (log_replaced && s.term > m->term))),
               "an acknowledgement left before its entries were on disk");
     }
 }
@@ -580,7 +589,7 @@ static void drain(struct explorer *x, struct node *n, struct outcome *out)
                 }
                 n->held[n->held_count++] = (struct held){.sync = fx.sync, .message = message};
             } else {
-                check_promise(x, n, &s->msg);
+                check_promise(x, n, &s->msg, false);
                 emit(n, out, message);
             }
         }
@@ -640,7 +649,7 @@ static void sync_one(struct explorer *x, struct node *n, struct outcome *out)
         enum nb_status status =
             raft_msg_decode(nb_buf_bytes(&x->messages[n->held[i].message].bytes), &m, &x->arena);
         nb_assert(status == NB_OK);
-        check_promise(x, n, &m);
+        check_promise(x, n, &m, n->held[i].log_replaced);
         emit(n, out, n->held[i].message);
     }
     n->held_count = kept;
@@ -674,6 +683,9 @@ static void install_node(struct node *n)
     n->disk_last = n->snapshot.last.index;
     for (size_t i = 0; i < n->write_count; i++) {
         n->writes[i].entry_count = 0;
+    }
+    for (size_t i = 0; i < n->held_count; i++) {
+        n->held[i].log_replaced = true;
     }
     raft_snapshot_installed(n->core, &n->snapshot);
 }

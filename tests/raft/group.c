@@ -9,7 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WIRE_MAX = 400, TRACE_MAX = 200, ELECTION_TICKS = 10, HELD_MAX = 4000, READ_MAX = 20000 };
+enum {
+    WIRE_MAX = 400,
+    LATE_MAX = 40,
+    TRACE_MAX = 200,
+    ELECTION_TICKS = 10,
+    HELD_MAX = 4000,
+    READ_MAX = 20000
+};
 
 struct stored {
     struct raft_entry entry;
@@ -33,6 +40,7 @@ struct packet {
 
 struct held {
     uint64_t sync;
+    bool log_replaced; /* a snapshot was installed while it was held */
     struct packet packet;
 };
 
@@ -66,6 +74,8 @@ struct group {
     struct member members[GROUP_MEMBER_MAX + 1]; /* by id */
     struct packet wire[WIRE_MAX];
     size_t wire_count;
+    struct packet late[LATE_MAX]; /* off the wire, to come back when all has moved on */
+    size_t late_count;
     bool cut[GROUP_MEMBER_MAX + 1][GROUP_MEMBER_MAX + 1]; /* from, to */
     bool healed;
     /* the truth */
@@ -330,10 +340,16 @@ static void check_member(struct group *g, struct member *m)
     }
 }
 
-/* What a message promises is on its sender's disk when it leaves. */
-static void check_promise(struct group *g, const struct member *m, const struct raft_msg *msg)
+/* What a message promises is on its sender's disk when it leaves. One whose log was replaced by a
+ * snapshot meanwhile promises nothing about that log: a newer leader's word, or that of the one who
+ * won the term, stands against it. But its term must be on disk, and the sender be out of the race:
+ * neither candidate nor leader of that term, and as it has its vote, never again. */
+static void check_promise(struct group *g, const struct member *m, const struct raft_msg *msg,
+                          bool log_replaced)
 {
     uint64_t term = msg->term;
+    struct raft_status s;
+    raft_status(m->core, &s);
     if (msg->type == RAFT_MSG_VOTE_RESULT && msg->vote_result.granted) {
         uint64_t *vote = &g->vote_of[m->id][term];
         CHECK(g, *vote == 0 || *vote == msg->to, "one vote a term: a second one left");
@@ -343,7 +359,10 @@ static void check_promise(struct group *g, const struct member *m, const struct 
     } else if (msg->type == RAFT_MSG_VOTE) {
         CHECK(g, m->hard.term >= term, "a vote request left before the vote was on disk");
         CHECK(g,
-              m->hard.term > term || msg->vote.last.index <= m->snapshot.last.index ||
+              m->hard.term > term ||
+                  (log_replaced &&
+                   (s.term > term || (s.role != RAFT_CANDIDATE && s.role != RAFT_LEADER))) ||
+                  msg->vote.last.index <= m->snapshot.last.index ||
                   (msg->vote.last.index <= m->disk_last &&
                    m->disk[msg->vote.last.index].entry.id.term == msg->vote.last.term),
               "a vote request left before its log was on disk");
@@ -351,7 +370,8 @@ static void check_promise(struct group *g, const struct member *m, const struct 
         uint64_t index = msg->append_result.matched_index;
         CHECK(g,
               m->hard.term > term || (m->hard.term == term &&
-                                      (index <= m->snapshot.last.index || index <= m->disk_last)),
+                                      (index <= m->snapshot.last.index || index <= m->disk_last ||
+                                       (log_replaced && s.term > term))),
               "an acknowledgement left before its entries were on disk");
     }
 }
@@ -460,7 +480,7 @@ static void release_held(struct group *g, struct member *m)
         enum nb_status status =
             raft_msg_decode(nb_buf_bytes(&m->held[i].packet.bytes), &msg, &g->arena);
         nb_assert(status == NB_OK);
-        check_promise(g, m, &msg);
+        check_promise(g, m, &msg, m->held[i].log_replaced);
         put_on_wire(g, m->held[i].packet);
     }
     m->held_count = kept;
@@ -519,7 +539,7 @@ static void take_messages(struct group *g, struct member *m, const struct raft_e
             m->held = nb_grow(m->held, &m->held_capacity, m->held_count + 1, sizeof *m->held);
             m->held[m->held_count++] = (struct held){.sync = fx->sync, .packet = p};
         } else {
-            check_promise(g, m, &s->msg);
+            check_promise(g, m, &s->msg, false);
             put_on_wire(g, p);
         }
     }
@@ -677,6 +697,9 @@ static void install(struct group *g, struct member *m)
             nb_payload_release(w->entries[k].entry.payload);
         }
         w->entry_count = 0;
+    }
+    for (size_t i = 0; i < m->held_count; i++) {
+        m->held[i].log_replaced = true;
     }
     if (m->install.last.index < m->snapshot.last.index) {
         fail(g, "a snapshot older than the state is to be installed");
@@ -859,6 +882,22 @@ static void restart_any(struct group *g)
     }
 }
 
+/* A packet goes astray for hundreds or thousands of events, or one that did comes back. */
+static void stray_event(struct group *g)
+{
+    if (g->late_count < g->o.stray_count && g->wire_count != 0 &&
+        nb_random_chance(&g->random, 2, 3)) {
+        size_t at = nb_random_below(&g->random, g->wire_count);
+        g->late[g->late_count++] = g->wire[at];
+        g->wire[at] = g->wire[--g->wire_count];
+    } else if (g->late_count != 0 && g->wire_count < WIRE_MAX) {
+        size_t at = nb_random_below(&g->random, g->late_count);
+        put_on_wire(g, g->late[at]);
+        g->late[at] = g->late[--g->late_count];
+        deliver(g, g->wire_count - 1);
+    }
+}
+
 /* Sometimes a member's clock runs ahead, or it wakes from a pause. */
 static void tick_event(struct group *g)
 {
@@ -874,6 +913,10 @@ static void wire_event(struct group *g)
 {
     if (g->wire_count == 0) {
         tick_event(g); /* nothing happens unless time goes on */
+        return;
+    }
+    if (g->o.stray_count != 0 && nb_random_chance(&g->random, 1, 16)) {
+        stray_event(g);
         return;
     }
     size_t at = nb_random_below(&g->random, g->wire_count < 12 ? g->wire_count : 12);
@@ -990,6 +1033,9 @@ static void heal(struct group *g)
 {
     memset(g->cut, 0, sizeof g->cut);
     g->healed = true;
+    while (g->late_count != 0) {
+        put_on_wire(g, g->late[--g->late_count]);
+    }
     for (uint64_t id = 1; id <= GROUP_MEMBER_MAX; id++) {
         if (g->members[id].exists && !g->members[id].up && !g->members[id].removed) {
             start(g, &g->members[id]);
@@ -1125,6 +1171,9 @@ static void group_end(struct group *g)
     while (g->wire_count != 0) {
         packet_drop(g, 0);
     }
+    while (g->late_count != 0) {
+        nb_buf_deinit(&g->late[--g->late_count].bytes);
+    }
     nb_arena_deinit(&g->arena);
 }
 
@@ -1175,5 +1224,9 @@ struct group_options group_options_draw(uint64_t seed, unsigned event_count,
     /* A member of a change that was never committed disturbs those who know no stickiness for ever.
      */
     o.liveness = o.pre_vote || !o.conf_changes;
+    if (nb_random_chance(&r, 1, 3)) {
+        o.stray_count =
+            1 + (unsigned)nb_random_below(&r, nb_random_chance(&r, 1, 2) ? 4 : LATE_MAX);
+    }
     return o;
 }

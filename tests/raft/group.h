@@ -34,6 +34,7 @@ struct group_options {
     unsigned member_count;  /* voters at the start, 1 to 7 */
     unsigned learner_count; /* learners at the start */
     unsigned event_count;   /* events of the safety phase */
+    unsigned stray_count;   /* packets that at any time are on their way for very long */
     bool conf_changes;
     bool crashes;
     bool lossy; /* drop, duplicate, partition */
