@@ -18,7 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { KEY_SIZE = 32, VALUE_SIZE = 256, PAGE_KEYS = 500, PAGE_COUNT = 2000 };
+enum { KEY_SIZE = 40, VALUE_SIZE = 256, PAGE_KEYS = 500, PAGE_COUNT = 2000 };
 
 static double now(void)
 {

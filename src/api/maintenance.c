@@ -41,8 +41,10 @@ void api_status(struct rpc_call *call, struct nb_bytes message)
     }
 
     Etcdserverpb__ResponseHeader header = api_reply_header(a, true);
-    Etcdserverpb__DowngradeInfo downgrade = ETCDSERVERPB__DOWNGRADE_INFO__INIT;
-    Etcdserverpb__StatusResponse out = ETCDSERVERPB__STATUS_RESPONSE__INIT;
+    Etcdserverpb__DowngradeInfo downgrade;
+    Etcdserverpb__StatusResponse out;
+    etcdserverpb__downgrade_info__init(&downgrade);
+    etcdserverpb__status_response__init(&out);
     out.header = &header;
     out.version = (char[]){API_ETCD_VERSION};
     out.dbsize = (int64_t)s.db_allocated_bytes;

@@ -575,15 +575,11 @@ static uint64_t build_first(struct wal *w, const struct wal_reading *r, uint64_t
 {
     uint64_t first = first_to_rewrite(r);
     struct batch b = {.sequence = first};
-    struct wal_state at = {0};
-    if (first == r->next_batch) {
-        at = r->state;
-    }
+    const struct wal_state *at = first < r->next_batch ? &r->kept[first % 2].before : &r->state;
     uint64_t index_last = 0;
     for (uint64_t n = first; n < r->next_batch; n++) {
         const struct wal_kept *k = &r->kept[n % 2];
         nb_assert(k->sequence == n);
-        at = n == first ? k->before : at;
         batch_reserve(&b, b.record_bytes + k->records.len);
         wal_content_put(b.memory + DISK_BLOCK_SIZE, WAL_BATCH_HEADER_SIZE + b.record_bytes,
                         k->records.data, k->records.len);
@@ -593,12 +589,12 @@ static uint64_t build_first(struct wal *w, const struct wal_reading *r, uint64_t
     }
     const struct wal_segment_header header = {.ident = w->ident,
                                               .sequence = sequence,
-                                              .first_index = at.next_index,
+                                              .first_index = at->next_index,
                                               .first_batch = first,
                                               .durable = first - 1,
-                                              .hard_state = at.hard_state,
-                                              .mark = at.mark};
-    w->placed = at;
+                                              .hard_state = at->hard_state,
+                                              .mark = at->mark};
+    w->placed = *at;
     wal_segment_header_encode(&header, nb_buf_extend(out, DISK_BLOCK_SIZE));
     if (first < r->next_batch) {
         struct wal_batch_header h = {.sequence = first,
