@@ -26,7 +26,6 @@ struct api_config {
     struct net_loop *loop;
     struct replica *replica; /* borrowed; must outlive the api */
     uint64_t cluster_id, member_id;
-    uint64_t boot_id;
     const char *name;         /* of this member */
     size_t request_bytes_max; /* of a log entry: --max-request-bytes */
     uint32_t txn_ops_max;     /* --max-txn-ops */
@@ -35,7 +34,6 @@ struct api_config {
     uint64_t keepalive_min_ns, keepalive_interval_ns, keepalive_timeout_ns; /* --grpc-keepalive-* */
     uint64_t request_timeout_ns; /* of probes and RangeStream's first read */
     bool reuse_port;
-    bool metrics_extensive;            /* --metrics=extensive */
     const char *const *host_whitelist; /* ends with NULL; {"*", NULL} lets all in */
     const struct nb_logger *log;
 };

@@ -28,11 +28,6 @@ void api_metrics_start(struct api_metrics *m, const struct rpc_method *method)
         return; /* a method that does not exist has no series */
     }
     m->methods[method->tag].started++;
-    if (method->kind == RPC_UNARY) {
-        m->client_requests_unary++;
-    } else {
-        m->client_requests_stream++;
-    }
 }
 
 void api_metrics_end(struct api_metrics *m, const struct rpc_method *method, enum rpc_status status)
@@ -91,15 +86,6 @@ static void write_calls(const struct api_metrics *m, struct nb_buf *out)
            "The total number of bytes received from grpc clients.", m->received_bytes);
     number(out, "etcd_network_client_grpc_sent_bytes_total", "counter",
            "The total number of bytes sent to grpc clients.", m->sent_bytes);
-    head(out, "etcd_server_client_requests_total", "counter",
-         "The total number of client requests per client version.");
-    nb_buf_printf(
-        out,
-        "etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"unary\"}"
-        " %" PRIu64 "\n"
-        "etcd_server_client_requests_total{client_api_version=\"unknown\",type=\"stream\"}"
-        " %" PRIu64 "\n",
-        m->client_requests_unary, m->client_requests_stream);
     number(out, "etcd_server_health_success", "counter",
            "The total number of successful health checks", m->health_success);
     number(out, "etcd_server_health_failures", "counter",

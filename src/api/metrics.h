@@ -13,7 +13,7 @@ enum { API_METHOD_COUNT_MAX = 64 };
 
 struct api_method_metrics {
     const struct rpc_method *method; /* NULL: unused */
-    uint64_t started, received, sent;
+    uint64_t started;
     uint64_t handled[RPC_STATUS_COUNT];
 };
 
@@ -22,7 +22,6 @@ struct api_metrics {
     size_t method_count;
     uint64_t received_bytes, sent_bytes;
     uint64_t health_success, health_failure;
-    uint64_t client_requests_unary, client_requests_stream;
 };
 
 /* Registers all methods, so that each series exists from the start with 0. */

@@ -280,6 +280,17 @@ static void variables_configure_and_unknown_ones_only_warn(void **state)
     done(&p);
 }
 
+static void flags_without_effect_say_so(void **state)
+{
+    (void)state;
+    struct parsed p = parse("--cors=https://a --snapshot-count=10000 --max-txn-ops=64", "");
+    assert_int_equal(p.outcome, SERVER_CONFIG_RUN);
+    assert_int_equal(p.c.warning_count, 2);
+    assert_string_equal(p.c.warnings[0], "flag has no effect yet: --snapshot-count");
+    assert_string_equal(p.c.warnings[1], "flag has no effect yet: --cors");
+    done(&p);
+}
+
 static void the_two_old_experimental_flags_are_aliases(void **state)
 {
     (void)state;
@@ -475,6 +486,7 @@ int main(void)
         cmocka_unit_test(a_wrong_configuration_ends_with_this_text_and_code),
         cmocka_unit_test(an_initial_cluster_that_does_not_fit_is_refused),
         cmocka_unit_test(variables_configure_and_unknown_ones_only_warn),
+        cmocka_unit_test(flags_without_effect_say_so),
         cmocka_unit_test(the_two_old_experimental_flags_are_aliases),
         cmocka_unit_test(kubeadms_flags_without_tls_are_taken),
         cmocka_unit_test(the_version_is_told_in_both_guises),

@@ -371,7 +371,6 @@ static int open_api(struct server *s, struct nb_buf *message)
         .replica = s->replica,
         .cluster_id = s->store.cluster_id,
         .member_id = s->store.member_id,
-        .boot_id = s->store.boot_id,
         .name = f->name,
         .request_bytes_max = f->max_request_bytes,
         .txn_ops_max = (uint32_t)f->max_txn_ops,
@@ -382,7 +381,6 @@ static int open_api(struct server *s, struct nb_buf *message)
         .keepalive_timeout_ns = (uint64_t)f->grpc_keepalive_timeout_ns,
         .request_timeout_ns = 5000000000ull + 2 * (uint64_t)f->election_timeout_ns,
         .reuse_port = f->socket_reuse_port,
-        .metrics_extensive = f->metrics_extensive,
         .host_whitelist = (const char *const *)f->host_whitelist,
         .log = &s->log,
     };
