@@ -3,7 +3,8 @@
  *
  * Every flag of etcd 3.7 is known. Those that nabata does not honour yet are refused in one line
  * when they are given a value that would change something, or, where manifests in use give them
- * anyway, taken with a warning: so nobody believes in a setting that has no effect. Parsing resolves no names and reads nothing but the file of --config-file.
+ * anyway, taken with a warning: so nobody believes in a setting that has no effect. Parsing
+ * resolves no names and reads nothing but the file of --config-file.
  *
  * Exit codes are etcd's: a bad flag 2, a bad configuration 1, help and version 0.
  */
