@@ -9,7 +9,8 @@
 //	                 its disks is compared as well (optional)
 //
 // Not compared: cluster and member ids, raft terms, the order among equals of a custom sort, and HashKV at a revision
-// that was compacted to (etcd's answer depends on whether it kept the hash of that compaction).
+// that was compacted to (etcd's answer depends on whether it kept the hash of that compaction); for the same reason
+// nobody compacts to revision 0.
 // A part of the answers is spoiled in one random field and compared again: the comparer must see it (T01).
 package main
 
