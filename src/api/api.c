@@ -97,8 +97,16 @@ static void on_close(struct net_conn *net, void *user, enum nb_status reason)
     nb_free(c);
 }
 
+static bool on_eof(struct net_conn *net, void *user)
+{
+    (void)net;
+    struct api_conn *c = user;
+    return rpc_conn_input_ended(c->rpc);
+}
+
 static const struct net_conn_events conn_events = {
     .on_data = on_data,
+    .on_eof = on_eof,
     .on_flush = on_flush,
     .on_close = on_close,
 };

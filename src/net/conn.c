@@ -138,7 +138,11 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
     if (len > 0) {
         c->events->on_data(c, c->user, nb_bytes_of(buf->base, (size_t)len));
     } else if (len == UV_EOF) {
-        net_conn_close(c);
+        if (c->events->on_eof != NULL && c->events->on_eof(c, c->user)) {
+            net_conn_pause_reading(c);
+        } else {
+            net_conn_close(c);
+        }
     } else if (len < 0) {
         net_conn_end(c, NB_IO);
     }

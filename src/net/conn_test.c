@@ -80,7 +80,8 @@ static void on_close(struct net_conn *c, void *user, enum nb_status reason)
     e->reason = reason;
 }
 
-static const struct net_conn_events events = {on_data, on_flush, on_drain, on_close};
+static const struct net_conn_events events = {
+    .on_data = on_data, .on_flush = on_flush, .on_drain = on_drain, .on_close = on_close};
 
 static void on_accept(void *user, struct net_conn *conn)
 {

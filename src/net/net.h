@@ -157,6 +157,9 @@ struct net_conn_events {
     /* After net_conn_want_flush: the end of the turn, or as soon as less than output_high_bytes
      * wait to be written. The owner now puts its output into net_conn_output. May be NULL. */
     void (*on_flush)(struct net_conn *conn, void *user);
+    /* The other side will say no more, and may still listen. True: stay open for what is owed to
+     * it, the owner closes; false, or NULL: closed as by net_conn_close. */
+    bool (*on_eof)(struct net_conn *conn, void *user);
     /* Output had reached output_high_bytes and has fallen below half of it. May be NULL. */
     void (*on_drain)(struct net_conn *conn, void *user);
     /* The last callback; `reason` is NB_OK when the other side ended or we closed, else NB_IO

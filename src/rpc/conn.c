@@ -156,6 +156,11 @@ void rpc_conn_shutdown(struct rpc_conn *c)
     rpc_conn_dirty(c);
 }
 
+bool rpc_conn_input_ended(struct rpc_conn *c)
+{
+    return c->phase == RPC_PHASE_HTTP1 && rpc_http1_input_ended(c->http1);
+}
+
 void *rpc_conn_user(const struct rpc_conn *c)
 {
     return c->user;

@@ -160,6 +160,7 @@ NB_MUST_USE enum nb_status rpc_http1_feed(struct rpc_http1 *h, struct nb_bytes b
 bool rpc_http1_output(struct rpc_http1 *h, struct nb_buf *out, size_t bytes_max);
 NB_MUST_USE enum nb_status rpc_http1_tick(struct rpc_http1 *h);
 bool rpc_http1_is_idle(const struct rpc_http1 *h);
+bool rpc_http1_input_ended(struct rpc_http1 *h);
 void rpc_http1_shutdown(struct rpc_http1 *h);
 size_t rpc_http1_unread_bytes(const struct rpc_http1 *h);
 

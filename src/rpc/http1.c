@@ -1,10 +1,12 @@
 /*
  * HTTP/1.1, server side. One request is worked on at a time; what a client pipelines behind it
- * waits unparsed, at most header_bytes_max of it. Strict where leniency lets requests be smuggled:
+ * waits unparsed, at most header_bytes_max of it, and no request is begun while send_high_bytes of
+ * answers have not been taken. Strict where leniency lets requests be smuggled:
  * CRLF only, no folded lines, no Content-Length beside Transfer-Encoding. [RFC 9112]
  *
  * Invariants:
- *   H1  `in` holds less than two header_bytes_max beyond the bytes of the current feed  [N07, Z03]
+ *   H1  `in` holds less than two header_bytes_max beyond the bytes of the current feed, and
+ *       send_high_bytes more while the client does not read its answers  [N07, Z03]
  *   H2  there is a request being answered exactly in the states ANSWER and STREAM
  */
 #include "rpc/conn.h"
@@ -46,7 +48,7 @@ struct rpc_http1 {
     size_t at;
     uint64_t body_left;
     enum http1_state state;
-    bool parsing, resume; /* resume: go on with `in` when output is taken */
+    bool resume; /* go on with `in` when output is taken */
     uint64_t progress_ns;
     struct rpc_http *http; /* owned; NULL between requests */
 };
@@ -571,19 +573,26 @@ static bool step(struct rpc_http1 *h)
     nb_unreachable("state");
 }
 
+/* Between two requests, with so much unsent that the next one has to wait. [N06] */
+static bool is_full(const struct rpc_http1 *h)
+{
+    return h->state == HTTP1_HEAD && h->out.len >= h->conn->server->limits.send_high_bytes;
+}
+
 static enum nb_status advance(struct rpc_http1 *h)
 {
-    h->parsing = true;
-    while (step(h)) {
+    const struct rpc_limits *l = &h->conn->server->limits;
+    bool full = is_full(h);
+    while (!full && step(h)) {
+        full = is_full(h);
     }
-    h->parsing = false;
-    h->resume = false;
+    h->resume = full && h->at < h->in.len;
     nb_buf_consume(&h->in, h->at);
     h->at = 0;
     if (h->in.len == 0) {
         nb_buf_deinit(&h->in);
     }
-    if (h->in.len > h->conn->server->limits.header_bytes_max) { /* pipelined too far ahead */
+    if (h->in.len > l->header_bytes_max + (full ? l->send_high_bytes : 0)) { /* too far ahead */
         h->state = h->http == NULL ? HTTP1_CLOSED : h->state;
         rpc_conn_doom(h->conn);
     }
@@ -603,7 +612,7 @@ enum nb_status rpc_http1_feed(struct rpc_http1 *h, struct nb_bytes bytes)
 
 bool rpc_http1_output(struct rpc_http1 *h, struct nb_buf *out, size_t bytes_max)
 {
-    if (h->resume && !h->conn->doomed) {
+    if (h->resume && !h->conn->doomed && !is_full(h)) {
         (void)!advance(h); /* says by `doomed` what its status says */
     }
     size_t len = h->out.len < bytes_max ? h->out.len : bytes_max;
@@ -647,6 +656,15 @@ enum nb_status rpc_http1_tick(struct rpc_http1 *h)
 bool rpc_http1_is_idle(const struct rpc_http1 *h)
 {
     return h->http == NULL;
+}
+
+bool rpc_http1_input_ended(struct rpc_http1 *h)
+{
+    if (h->state != HTTP1_ANSWER && h->state != HTTP1_STREAM) {
+        return false;
+    }
+    h->http->keep_alive = false;
+    return true;
 }
 
 void rpc_http1_shutdown(struct rpc_http1 *h)

@@ -181,6 +181,49 @@ static void what_is_pipelined_behind_an_unanswered_request_is_bounded(void **sta
     assert_int_equal(p.http_canceled, 1);
 }
 
+static void N06_requests_wait_while_their_answers_are_not_taken(void **state)
+{
+    (void)state;
+    enum { REQUESTS = 4000 };
+    struct pair p;
+    const struct rpc_limits limits = {.send_high_bytes = 1000, .header_bytes_max = 1u << 18};
+    pair_init(&p, &limits, NULL);
+    struct nb_buf all = {0};
+    for (int i = 0; i < REQUESTS; i++) {
+        nb_buf_append_str(&all, "GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    assert_int_equal(rpc_conn_feed(p.conn, nb_buf_bytes(&all), p.now_ns), NB_OK);
+    nb_buf_deinit(&all);
+    assert_in_range(rpc_conn_unread_bytes(p.conn), 1000, 1200);
+    nb_buf_clear(&p.down);
+    size_t most = 0;
+    while (rpc_conn_output(p.conn, &p.down, 500)) {
+        size_t held = rpc_conn_unread_bytes(p.conn);
+        most = held > most ? held : most;
+    }
+    assert_in_range(most, 1, 1200);
+    assert_int_equal(p.down.len, REQUESTS * strlen(OK_HEAD "Content-Length: 8\r\n\r\nGET /b  "));
+    pair_deinit(&p);
+}
+
+static void a_client_that_has_said_all_still_gets_its_answer(void **state)
+{
+    (void)state;
+    struct pair p;
+    pair_init(&p, NULL, NULL);
+    (void)ask(&p, "GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_true(rpc_conn_input_ended(p.conn));
+    rpc_http_reply(p.http, 200, "text/plain", NULL, nb_bytes_str("ok"));
+    assert_string_equal(ask(&p, ""), OK_HEAD "Connection: close\r\nContent-Length: 2\r\n\r\nok");
+    assert_true(rpc_conn_is_done(p.conn));
+    pair_deinit(&p);
+
+    pair_init(&p, NULL, NULL);
+    (void)ask(&p, "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET ");
+    assert_false(rpc_conn_input_ended(p.conn)); /* nothing is owed */
+    pair_deinit(&p);
+}
+
 static void query_parameters_are_decoded(void **state)
 {
     (void)state;
@@ -205,6 +248,8 @@ int main(void)
         cmocka_unit_test(what_is_malformed_is_refused_and_closed),
         cmocka_unit_test(N07_headers_and_bodies_have_a_bound_in_bytes_and_time),
         cmocka_unit_test(what_is_pipelined_behind_an_unanswered_request_is_bounded),
+        cmocka_unit_test(N06_requests_wait_while_their_answers_are_not_taken),
+        cmocka_unit_test(a_client_that_has_said_all_still_gets_its_answer),
         cmocka_unit_test(query_parameters_are_decoded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

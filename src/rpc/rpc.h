@@ -160,6 +160,9 @@ NB_MUST_USE enum nb_status rpc_conn_tick(struct rpc_conn *conn, uint64_t now_ns)
 /* GOAWAY (or "Connection: close"): running calls may end, new ones are refused; done after the
  * last. */
 void rpc_conn_shutdown(struct rpc_conn *conn);
+/* The client will say no more. True when an answer is still owed to it (HTTP/1.1 clients that close
+ * their half are wont to wait); the connection is done after that. */
+NB_MUST_USE bool rpc_conn_input_ended(struct rpc_conn *conn);
 void *rpc_conn_user(const struct rpc_conn *conn);
 size_t rpc_conn_call_count(const struct rpc_conn *conn);   /* running: begun and not finished */
 size_t rpc_conn_unread_bytes(const struct rpc_conn *conn); /* output held for the client, about */

@@ -74,7 +74,8 @@ static void server_close(struct net_conn *nc, void *user, enum nb_status reason)
     *s = (struct side){0};
 }
 
-static const struct net_conn_events server_events = {server_data, server_flush, NULL, server_close};
+static const struct net_conn_events server_events = {
+    .on_data = server_data, .on_flush = server_flush, .on_close = server_close};
 
 static void on_accept(void *user, struct net_conn *nc)
 {
@@ -120,7 +121,8 @@ static void client_close(struct net_conn *nc, void *user, enum nb_status reason)
     *s = (struct side){0};
 }
 
-static const struct net_conn_events client_events = {client_data, client_flush, NULL, client_close};
+static const struct net_conn_events client_events = {
+    .on_data = client_data, .on_flush = client_flush, .on_close = client_close};
 
 static void on_connect(void *user, struct net_conn *nc, enum nb_status status, const char *error)
 {
