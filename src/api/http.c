@@ -203,7 +203,9 @@ static void probe(struct api *a, struct rpc_http *http, unsigned checks, struct 
         }
     }
     bool verbose = wants_verbose(query);
-    if ((checks & 1u << CHECK_LINEARIZABLE) != 0) {
+    if ((checks & 1u << CHECK_LINEARIZABLE) != 0 && replica_leader(a->config.replica) == 0) {
+        answer_probe(a, http, checks, verbose, NB_NO_LEADER); /* a probe does not wait [K14] */
+    } else if ((checks & 1u << CHECK_LINEARIZABLE) != 0) {
         probe_read(a, http, checks, verbose, false);
     } else {
         answer_probe(a, http, checks, verbose, NB_OK);
@@ -276,6 +278,27 @@ static bool host_is_allowed(struct api *a, struct rpc_http *http)
     return false;
 }
 
+/* Browsers of allowed origins may read the answers. [etcd-v3-surface 4.2] */
+static void allow_origin(struct api *a, struct rpc_http *http)
+{
+    const char *const *list = a->config.cors;
+    struct nb_bytes origin;
+    if (!rpc_http_header(http, "origin", &origin)) {
+        return;
+    }
+    bool allowed = list == NULL || list[0] == NULL;
+    for (size_t i = 0; !allowed && list[i] != NULL; i++) {
+        allowed = strcmp(list[i], "*") == 0 || is(origin, list[i]);
+    }
+    if (allowed) {
+        rpc_http_add_header(http, "Access-Control-Allow-Methods",
+                            nb_bytes_str("POST, GET, OPTIONS, PUT, DELETE"));
+        rpc_http_add_header(http, "Access-Control-Allow-Origin", origin);
+        rpc_http_add_header(http, "Access-Control-Allow-Headers",
+                            nb_bytes_str("accept, content-type, authorization"));
+    }
+}
+
 /* The part of `path` behind `prefix` and a slash, NULL when there is no slash; false when path is
  * something else. */
 static bool below(struct nb_bytes path, const char *prefix, struct nb_bytes *out_name)
@@ -300,6 +323,11 @@ void api_on_http(struct rpc_http *http, void *server_user)
             http, 421, TEXT,
             "etcd received your request, but the Host header was unrecognized.\n\n"
             "To fix this, add the host name to --host-whitelist, or use one that is on it.\n");
+        return;
+    }
+    allow_origin(a, http);
+    if (is(q->method, "OPTIONS")) {
+        rpc_http_reply(http, 200, NULL, NULL, (struct nb_bytes){0});
     } else if (is(q->path, "/metrics")) {
         page_metrics(a, http);
     } else if (is(q->path, "/version") || is(q->path, "/health")) {

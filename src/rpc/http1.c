@@ -37,6 +37,7 @@ struct rpc_http {
     void *user;
     struct rpc_http_request request;
     struct nb_buf head, body; /* owned; the request's bytes */
+    struct nb_buf extra;      /* owned; header lines of the answer */
     struct http1_header headers[HEADERS_MAX];
     size_t header_count;
     bool keep_alive, is_head, is_10, chunked;
@@ -106,6 +107,7 @@ static void drop_request(struct rpc_http1 *h)
     if (h->http != NULL) {
         nb_buf_deinit(&h->http->head);
         nb_buf_deinit(&h->http->body);
+        nb_buf_deinit(&h->http->extra);
         nb_free(h->http);
         h->http = NULL;
     }
@@ -137,6 +139,9 @@ static void write_head(struct rpc_http1 *h, unsigned status, const char *content
     }
     if (extra_headers != NULL) {
         nb_buf_append_str(&h->out, extra_headers);
+    }
+    if (h->http != NULL) {
+        nb_buf_append_bytes(&h->out, nb_buf_bytes(&h->http->extra));
     }
 }
 
@@ -171,6 +176,13 @@ static void finish(struct rpc_http1 *h)
 static bool has_body(unsigned status)
 {
     return status >= 200 && status != 204 && status != 304;
+}
+
+void rpc_http_add_header(struct rpc_http *http, const char *name, struct nb_bytes value)
+{
+    nb_buf_printf(&http->extra, "%s: ", name);
+    nb_buf_append_bytes(&http->extra, value);
+    nb_buf_append_str(&http->extra, "\r\n");
 }
 
 void rpc_http_reply(struct rpc_http *http, unsigned status, const char *content_type,

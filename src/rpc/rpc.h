@@ -211,6 +211,9 @@ NB_MUST_USE bool rpc_http_header_at(const struct rpc_http *http, size_t i, struc
 struct rpc_conn *rpc_http_conn(const struct rpc_http *http);
 void *rpc_http_user(const struct rpc_http *http);
 void rpc_http_set_user(struct rpc_http *http, void *user);
+/* A header of whatever answer comes. Line breaks in `value` are the caller's to keep out; what came
+ * as a header has none. */
+void rpc_http_add_header(struct rpc_http *http, const char *name, struct nb_bytes value);
 /* Answers and ends the handle. `content_type` NULL leaves it out; `extra_headers` is NULL or lines
  * that each end in "\r\n". For HEAD the body is left out, its length stays. */
 void rpc_http_reply(struct rpc_http *http, unsigned status, const char *content_type,

@@ -506,7 +506,6 @@ static const char *const without_effect[] = {
     "raft-read-timeout",
     "raft-write-timeout",
     "enable-grpc-gateway",
-    "cors",
     "watch-progress-notify-interval",
     "warning-apply-duration",
     "warning-unary-request-duration",

@@ -109,7 +109,7 @@ const struct nb_option server_flags[] = {
     LATER("cipher-suites", LIST, "", TLS),
     ACCEPT_ONLY("tls-min-version", "TLS1.2,TLS1.3"),
     ACCEPT_ONLY("tls-max-version", ",TLS1.2,TLS1.3"),
-    FLAG("cors", LIST, "*", "ORIGIN,...", CLIENTS, "origins that browsers may come from (no effect yet)"),
+    FLAG("cors", LIST, "*", "ORIGIN,...", CLIENTS, "origins that browsers may come from"),
     FLAG("host-whitelist", LIST, "*", "HOST,...", CLIENTS, "host names that HTTP requests may name"),
     LATER("auth-token", STRING, "simple", "only simple tokens"),
     FLAG("bcrypt-cost", UINT64, "10", "N", CLIENTS, "cost of a password's hash, 4 to 31 (no effect yet)"),

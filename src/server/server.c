@@ -381,6 +381,7 @@ static int open_api(struct server *s, struct nb_buf *message)
         .keepalive_timeout_ns = (uint64_t)f->grpc_keepalive_timeout_ns,
         .request_timeout_ns = 5000000000ull + 2 * (uint64_t)f->election_timeout_ns,
         .reuse_port = f->socket_reuse_port,
+        .cors = (const char *const *)f->cors,
         .host_whitelist = (const char *const *)f->host_whitelist,
         .log = &s->log,
     };

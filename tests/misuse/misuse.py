@@ -374,6 +374,48 @@ def probes_answer_with_etcds_codes():
     m.stop()
 
 
+@test
+def K14_a_probe_without_a_leader_answers_at_once():
+    port = free_port()
+    m = Member("alone", extra=[f"--listen-metrics-urls=http://127.0.0.1:{port}"])
+    m.extra += ["--initial-cluster", f"alone=http://127.0.0.1:{m.peer},other=http://127.0.0.1:{free_port()}"]
+    m.start()
+    said, end = b"", time.monotonic() + DEADLINE
+    while not said and time.monotonic() < end:
+        began = time.monotonic()
+        said = http(port, "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 5)
+    assert b" 503 " in said and b"[-]linearizable_read failed: etcdserver: no leader" in said, said
+    assert time.monotonic() - began < 3, "it waited"
+    said = http(port, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 5)
+    assert said.startswith(b"HTTP/1.1 200 "), said
+    m.stop()
+
+
+@test
+def browsers_of_allowed_origins_may_read():
+    m = Member("cors", extra=["--cors=https://a.example,https://b.example"]).start().ready()
+    for origin, allowed in (("https://b.example", True), ("https://c.example", False)):
+        said = http(m.client, f"GET /version HTTP/1.1\r\nHost: x\r\nOrigin: {origin}\r\nConnection: close\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 200 "), said
+        assert (f"Access-Control-Allow-Origin: {origin}\r\n".encode() in said) == allowed, said
+    said = http(m.client, "OPTIONS /v3/kv/put HTTP/1.1\r\nHost: x\r\nOrigin: https://a.example\r\nConnection: close\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 200 ") and b"Access-Control-Allow-Headers: accept" in said, said
+    m.stop()
+
+
+@test
+def a_client_that_closes_its_half_still_gets_the_answer():
+    m = Member("half").start().ready()
+    with socket.create_connection(("127.0.0.1", m.client), 5) as s:
+        s.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        s.shutdown(socket.SHUT_WR)
+        said = b""
+        while piece := s.recv(65536):
+            said += piece
+    assert said.startswith(b"HTTP/1.1 200 "), said
+    m.stop()
+
+
 def main():
     print(f"NABATA_SEED={SEED}")
     failed = 0
