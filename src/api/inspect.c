@@ -46,6 +46,7 @@ void api_node(struct rpc_call *call, struct nb_bytes message)
     nb_wire_varint_field(out, 13, log_hash);
     nb_wire_varint_field(out, 14, known);
     nb_wire_varint_field(out, 15, (uint64_t)mvcc_compact_revision(machine_mvcc(m)));
+    nb_wire_varint_field(out, 16, s.raft.last.term);
     rpc_call_reply(call, nb_buf_bytes(out), (struct nb_bytes){0});
 }
 

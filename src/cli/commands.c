@@ -21,6 +21,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_command_member_list,
     &cli_command_check,
     &cli_command_log,
+    &cli_command_recover,
     &cli_command_bench_put,
     &cli_command_bench_range,
     &cli_command_bench_txn,

@@ -19,6 +19,7 @@ extern const struct cli_command cli_command_endpoint_hashkv;
 extern const struct cli_command cli_command_member_list;
 extern const struct cli_command cli_command_check;
 extern const struct cli_command cli_command_log;
+extern const struct cli_command cli_command_recover;
 extern const struct cli_command cli_command_bench_put;
 extern const struct cli_command cli_command_bench_range;
 extern const struct cli_command cli_command_bench_txn;

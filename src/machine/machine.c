@@ -165,6 +165,27 @@ void machine_bootstrap(struct machine *m, const struct machine_members *members)
     }
 }
 
+void machine_force_member(struct machine *m, const struct machine_member *alone,
+                          struct nb_bytes conf)
+{
+    struct machine_members *members = &m->state.members;
+    struct machine_members kept = {0};
+    machine_members_set(&kept, alone);
+    bool published = machine_members_publish(&kept, alone->id, alone->name, alone->client_urls,
+                                             alone->client_url_count);
+    nb_assert(published);
+    struct nb_buf bytes = {0};
+    machine_members_encode(&kept, &bytes);
+    enum nb_status status = machine_members_apply(members, nb_buf_bytes(&bytes));
+    nb_assert(status == NB_OK);
+    nb_buf_deinit(&bytes);
+    machine_members_deinit(&kept);
+    m->state.alarm_count = 0;
+    nb_buf_clear(&m->state.conf);
+    nb_buf_append_bytes(&m->state.conf, conf);
+    m->state.conf_index = m->state.applied_index;
+}
+
 void machine_seal(struct machine *m)
 {
     machine_state_store(&m->state, m->backend);

@@ -90,6 +90,14 @@ NB_MUST_USE enum nb_status machine_reload(struct machine *m, struct nb_buf *erro
 /* First members of a new cluster, the same on all members, before entry 1 is applied. */
 void machine_bootstrap(struct machine *m, const struct machine_members *members);
 
+/*
+ * The members are `alone` from now on, by force and outside the log: a survivor goes on without its
+ * quorum [M13]. All others count as removed; alarms go. `conf` is raft's encoding of the
+ * configuration with this one voter.
+ */
+void machine_force_member(struct machine *m, const struct machine_member *alone,
+                          struct nb_bytes conf);
+
 /* Applies the entry after the last one. `out` may be NULL when nobody waits for the result. */
 void machine_apply(struct machine *m, const struct machine_entry *entry,
                    struct machine_result *out);

@@ -139,7 +139,10 @@ static enum peer_refusal_code check_identity(const struct peer_transport *t,
         return PEER_REFUSAL_NO_CLUSTER;
     }
     if (h->cluster_id != t->config.cluster_id) {
-        return PEER_REFUSAL_CLUSTER;
+        const struct peer_events *events = t->config.events;
+        bool former = events->is_former_cluster != NULL &&
+                      events->is_former_cluster(t->config.user, h->cluster_id);
+        return former ? PEER_REFUSAL_REMOVED : PEER_REFUSAL_CLUSTER;
     }
     if (h->to != t->config.member_id) {
         return PEER_REFUSAL_TO;

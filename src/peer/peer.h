@@ -130,6 +130,9 @@ struct peer_events {
      * probe only the version); `out` comes as "accepted". NULL: members given to
      * peer_transport_set are accepted, others are PEER_REFUSAL_UNKNOWN. */
     void (*on_hello)(void *user, const struct peer_hello *hello, struct peer_refusal *out);
+    /* Whether ours went on from that cluster after its quorum was lost [M13]: who still says it
+     * belongs there is PEER_REFUSAL_REMOVED. NULL: never. */
+    bool (*is_former_cluster)(void *user, uint64_t cluster_id);
     /* Our control connection to `id` is up; `hello` is what it answered. */
     void (*on_up)(void *user, uint64_t id, const struct peer_hello *hello);
     /* An established control connection ended, the one to `id` or the one from it; so twice when a

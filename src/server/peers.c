@@ -1,5 +1,6 @@
 /* server/peers: what the transport tells, turned into events of the replica. */
 #include "server/internal.h"
+#include "server/recover.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -121,9 +122,23 @@ static void on_round_trip(void *user, uint64_t id, uint64_t round_trip_ns)
     server_metrics_round_trip(&s->metrics, id, round_trip_ns);
 }
 
+static bool is_former_cluster(void *user, uint64_t cluster_id)
+{
+    struct server *s = user;
+    uint64_t former[SERVER_FORMER_COUNT_MAX];
+    size_t count = server_former_clusters(s->store.backend, former);
+    for (size_t i = 0; i < count; i++) {
+        if (former[i] == cluster_id) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const struct peer_events server_peer_calls = {
     .on_message = on_message,
     .on_hello = on_hello,
+    .is_former_cluster = is_former_cluster,
     .on_up = on_up,
     .on_down = on_down,
     .on_refused = on_refused,

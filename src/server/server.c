@@ -1,6 +1,6 @@
-#include "server/internal.h"
-
 #include "base/wire.h"
+#include "server/internal.h"
+#include "server/recover.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -429,9 +429,25 @@ static void log_start(const struct server *s)
     }
 }
 
+static int recover_when_ordered(struct server *s, struct nb_buf *message)
+{
+    bool done;
+    int code = server_recover_ordered(s->config.data_dir, &done, message);
+    if (done && code == SERVER_EXIT_OK) {
+        nb_log(&s->log, NB_LOG_WARN, "server.recovered",
+               "goes on alone: quorum was lost for good, and `nabata recover` was said",
+               NB_KV_BYTES("what", nb_buf_bytes(message)), NB_KV_END);
+        nb_buf_clear(message);
+    }
+    return code;
+}
+
 static int open_all(struct server *s, struct nb_buf *message)
 {
-    int code = server_store_open(&s->store, &s->config, message);
+    int code = recover_when_ordered(s, message);
+    if (code == SERVER_EXIT_OK) {
+        code = server_store_open(&s->store, &s->config, message);
+    }
     if (code != SERVER_EXIT_OK) {
         return code;
     }

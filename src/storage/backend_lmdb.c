@@ -784,10 +784,11 @@ static void free_batches(struct lmdb *l)
 /* --- replacing ------------------------------------------------------------------------------ */
 
 /* Makes a received file this member's, durably, before it takes the place of the old. */
-static enum nb_status adopt(struct lmdb *l, const char *path, struct nb_buf *message)
+static enum nb_status adopt(const char *path, const struct backend_lmdb_options *options,
+                            const struct backend_ident *from, const struct backend_ident *to,
+                            struct nb_buf *message)
 {
-    struct backend_ident want = {.cluster_id = l->ident.cluster_id};
-    struct lmdb other = {.ident = want, .file = nb_strdup(path)};
+    struct lmdb other = {.ident = *from, .file = nb_strdup(path)};
     enum nb_status status = NB_OK;
     struct stat st;
     if (stat(path, &st) != 0 || st.st_size == 0) { /* LMDB would make one */
@@ -795,7 +796,7 @@ static enum nb_status adopt(struct lmdb *l, const char *path, struct nb_buf *mes
         status = NB_NOT_FOUND;
         goto free_file;
     }
-    int result = env_open(path, l->options.map_size, MDB_NOLOCK, &other.env);
+    int result = env_open(path, options->map_size, MDB_NOLOCK, &other.env);
     if (result != 0) {
         status = tell(message, "open", path, result);
         goto free_file;
@@ -807,7 +808,7 @@ static enum nb_status adopt(struct lmdb *l, const char *path, struct nb_buf *mes
         if (result == 0) {
             result = tables_open(txn, true, other.tables, other.has_table);
             if (result == 0) {
-                result = write_ident(txn, other.tables[BACKEND_META], &l->ident);
+                result = write_ident(txn, other.tables[BACKEND_META], to);
             }
             if (result == 0) {
                 result = mdb_txn_commit(txn);
@@ -821,7 +822,7 @@ static enum nb_status adopt(struct lmdb *l, const char *path, struct nb_buf *mes
         status = NB_CORRUPT;
     }
     env_close(&other);
-    if (status == NB_OK && !l->options.no_sync && !sync_path(path, O_RDWR)) {
+    if (status == NB_OK && !options->no_sync && !sync_path(path, O_RDWR)) {
         status = tell(message, "sync", path, errno);
     }
 free_file:
@@ -833,7 +834,8 @@ static enum nb_status lmdb_replace(struct backend *b, const char *path, struct n
 {
     struct lmdb *l = lmdb_of(b);
     nb_assert(l->cursors == 0 && l->copy == NULL && !l->options.read_only);
-    enum nb_status status = adopt(l, path, out_message);
+    const struct backend_ident sender = {.cluster_id = l->ident.cluster_id};
+    enum nb_status status = adopt(path, &l->options, &sender, &l->ident, out_message);
     if (status != NB_OK) {
         return status;
     }
@@ -929,6 +931,13 @@ enum nb_status backend_lmdb_open(const char *dir, const struct backend_ident *id
     }
     *out_backend = &l->base;
     return NB_OK;
+}
+
+enum nb_status backend_lmdb_adopt(const char *path, const struct backend_ident *from,
+                                  const struct backend_ident *to, struct nb_buf *out_message)
+{
+    const struct backend_lmdb_options options = {0};
+    return adopt(path, &options, from, to, out_message);
 }
 
 enum nb_status backend_lmdb_inspect(const char *path, struct backend_ident *out_ident,

@@ -20,6 +20,12 @@ NB_MUST_USE enum nb_status backend_lmdb_open(const char *dir, const struct backe
                                              struct backend **out_backend,
                                              struct nb_buf *out_message);
 
+/* Makes the file `path` (of backend_copy, open nowhere) that belongs to `from` one of `to`,
+ * durably; member 0 in `from` takes any of that cluster. */
+NB_MUST_USE enum nb_status backend_lmdb_adopt(const char *path, const struct backend_ident *from,
+                                              const struct backend_ident *to,
+                                              struct nb_buf *out_message);
+
 /* Reads ident and label of a file without a lock, as written by backend_copy. `out_meta` gets the
  * label's meta (appended). */
 NB_MUST_USE enum nb_status backend_lmdb_inspect(const char *path, struct backend_ident *out_ident,
