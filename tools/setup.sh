@@ -7,9 +7,9 @@
 set -eu
 
 build="build-essential cmake ninja-build pkg-config libuv1-dev libnghttp2-dev libprotobuf-c-dev
-    protobuf-c-compiler protobuf-compiler liblmdb-dev libssl-dev libxxhash-dev libjansson-dev libaio-dev
+    protobuf-c-compiler protobuf-compiler liblmdb-dev libssl-dev libhttp-parser-dev libxxhash-dev libjansson-dev libaio-dev
     libcmocka-dev"
-test="$build curl iproute2 procps python3"
+test="$build curl iproute2 openssl procps python3"
 lint="$build clang clang-format clang-tidy python3 shellcheck"
 fuzz="$build clang libclang-rt-14-dev"
 bench="$build curl procps python3"
