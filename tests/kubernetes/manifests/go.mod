@@ -1,0 +1,3 @@
+module nabata/tests/kubernetes/manifests
+
+go 1.26
