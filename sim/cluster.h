@@ -79,6 +79,7 @@ struct sim_network {
     bool cut[SIM_MEMBER_COUNT_MAX][SIM_MEMBER_COUNT_MAX]; /* [from][to] */
     unsigned lost_per_mille, twice_per_mille;
     uint64_t delay_max_ns;
+    uint64_t snapshot_takes_ns; /* 0: drawn for each */
 };
 
 void sim_network_send(struct sim_member *from, const struct raft_msg *msg);
