@@ -247,7 +247,7 @@ static void S01_a_follower_that_lags_gets_a_snapshot_and_goes_on(void **state)
 static bool is_noted(struct sim_member *m)
 {
     struct nb_buf text = {0};
-    enum nb_status status = disk_read_file(m->disk, "installing", 64, &text);
+    enum nb_status status = disk_read_file(m->disk, "note", 64, &text);
     nb_buf_deinit(&text);
     return status == NB_OK;
 }
@@ -295,18 +295,25 @@ static void S05_a_leader_elected_again_sends_one_copy_to_a_member_that_it_asked_
     struct sim *s = group_with_laggard(&laggard);
     unsigned first = leader(s);
     struct sim_member *m = &s->members[first];
-    m->backend_stuck_until_ns = s->now_ns + BACKEND_STUCK_SECONDS * SIM_SECOND;
+    for (unsigned i = 0; i < 3; i++) {
+        s->members[i].backend_stuck_until_ns = s->now_ns + BACKEND_STUCK_SECONDS * SIM_SECOND;
+    }
     sim_member_start(&s->members[laggard]);
     run(s, 500 * SIM_MS); /* now a copy is being made */
     assert_int_equal(s->report.snapshot_count, 0);
     raft_resign(replica_raft(m->replica));
     sim_member_settle(m);
-    run(s, 10 * SIM_MS);
-    assert_true(raft_campaign(replica_raft(m->replica)));
-    sim_member_settle(m);
-    run(s, SIM_SECOND);
+    run(s, 5 * SIM_SECOND);
+    unsigned second = leader(s);
+    if (second != first) {
+        assert_int_equal(replica_transfer(s->members[second].replica, m->id), NB_OK);
+        sim_member_settle(&s->members[second]);
+        run(s, SIM_SECOND);
+    }
     assert_int_equal(leader(s), first);
-    m->backend_stuck_until_ns = 0;
+    for (unsigned i = 0; i < 3; i++) {
+        s->members[i].backend_stuck_until_ns = 0;
+    }
     run(s, 5 * SIM_SECOND);
     assert_int_equal(s->report.snapshot_count, 1);
     assert_int_equal(s->report.install_count, 1);
@@ -344,6 +351,7 @@ static void S02_a_received_file_that_is_not_what_was_announced_comes_to_nothing(
     sim_member_settle(m);
     run(s, SIM_SECOND);
     assert_int_equal(put_many(s, follower(s), 1), 1);
+    run(s, SIM_SECOND);
     assert_int_equal(s->report.fatal_count, 0);
     assert_equal_members(s);
     sim_destroy(s);
@@ -382,8 +390,8 @@ static void W13_an_install_that_finds_the_disk_full_waits_for_room(void **state)
     while (call < 200 && full_in_install(call, &ends)) {
         call++;
     }
-    print_message("%u calls, %u ends\n", (unsigned)call, (unsigned)ends);
     assert_true(call > 8);
+    assert_in_range(ends, 1, 2); /* writes of the log, which never need room on a real disk [W05] */
 }
 
 /* Takes the power away, wherever the process is, and lets it start again. */

@@ -167,6 +167,9 @@ static void install_done(struct replica *r)
 {
     const struct raft_snapshot *label = &r->install_label;
     enum nb_status status = r->world.note_install(r->world.user, 0);
+    if (status == NB_NO_SPACE_DISK) {
+        return; /* the next tick */
+    }
     if (status != NB_OK) {
         replica_fail(r, status, "the note of a finished snapshot install could not be removed");
         return;
