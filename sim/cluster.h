@@ -43,6 +43,7 @@ struct sim_member {
     bool begun;                         /* has started once */
     bool doomed;                        /* stays down for good */
     bool failed;                        /* said that this is the end */
+    char last_words[128];               /* and why, the last time */
     uint64_t paused_until_ns;
     unsigned ticks_missed;
     uint64_t clock_offset_ns; /* monotonic clocks begin anywhere */
