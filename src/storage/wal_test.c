@@ -619,6 +619,7 @@ static void only_cached(struct disk *d)
     memset(content + tail.from, 0, len - tail.from);
     struct disk_file *file;
     assert_int_equal(disk_open(d, tail.name, DISK_READ_WRITE, &file), NB_OK);
+    assert_int_equal(disk_sync(file), NB_OK);
     assert_int_equal(disk_write(file, tail.from, kept.data, kept.len), NB_OK);
     disk_close(file);
     nb_buf_deinit(&kept);
