@@ -88,7 +88,7 @@ struct replica {
     uint64_t leader_change_count, proposal_failed_count, read_failed_count;
     bool disk_full;    /* of the log or the backend */
     bool backend_full; /* its last commit found no room */
-    bool failed; /* the world was told that this is the end */
+    bool failed;       /* the world was told that this is the end */
 };
 
 /* -- replica.c -- */

@@ -163,12 +163,12 @@ static void watch_space(struct replica *r)
             r->config.log, NB_LOG_ERROR, "replica.disk_full",
             "the disk is full: writes are refused until there is room again; reads go on, nothing "
             "acknowledged is lost",
-            NB_KV_STR("of", log_full ? "log" : "backend"),
-            NB_KV_ID("member", r->config.member_id), NB_KV_END);
+            NB_KV_STR("of", log_full ? "log" : "backend"), NB_KV_ID("member", r->config.member_id),
+            NB_KV_END);
     } else {
         nb_log(r->config.log, NB_LOG_INFO, "replica.disk_has_room",
-               "the disk has room again: writes are taken",
-               NB_KV_ID("member", r->config.member_id), NB_KV_END);
+               "the disk has room again: writes are taken", NB_KV_ID("member", r->config.member_id),
+               NB_KV_END);
     }
 }
 

@@ -290,7 +290,8 @@ static void S08_the_log_is_kept_while_a_copy_is_sent(void **state)
     sim_destroy(s);
 }
 
-static void S05_a_leader_elected_again_sends_one_copy_to_a_member_that_it_asked_for_before(void **state)
+static void
+S05_a_leader_elected_again_sends_one_copy_to_a_member_that_it_asked_for_before(void **state)
 {
     (void)state;
     unsigned laggard;
@@ -359,8 +360,8 @@ static void S02_a_received_file_that_is_not_what_was_announced_comes_to_nothing(
     sim_destroy(s);
 }
 
-/* The disk of a laggard has no room at its `call`th call after a start. True when it got that far. It
- * ends for a write of the log only, which never needs room on a real disk. */
+/* The disk of a laggard has no room at its `call`th call after a start. True when it got that far.
+ * It ends for a write of the log only, which never needs room on a real disk. */
 static bool full_in_install(uint64_t call)
 {
     unsigned laggard;

@@ -108,8 +108,8 @@ static bool holds_announced(struct replica *r, const char *path, const struct ra
     struct backend_label label;
     const struct raft_entry_id *want = &msg->snapshot->last;
     enum nb_status status = r->world.inspect_copy(r->world.user, path, &label, &message);
-    bool fits = status == NB_OK && label.applied_index == want->index &&
-                label.applied_term == want->term;
+    bool fits =
+        status == NB_OK && label.applied_index == want->index && label.applied_term == want->term;
     if (status == NB_OK && !fits) {
         nb_buf_printf(&message, "it holds index %" PRIu64 " of term %" PRIu64, label.applied_index,
                       label.applied_term);

@@ -165,8 +165,9 @@ static int put_label(struct lmdb *l, MDB_txn *txn, const struct backend_label *l
 
 /* --- room on the disk, before it is needed [W13] ---------------------------------------------- */
 
-/* How many pages a commit of these batches may append to the file: what is put, on pages that may be
- * half full, the pages of the tree that are copied to be changed, and the lists of freed ones. */
+/* How many pages a commit of these batches may append to the file: what is put, on pages that may
+ * be half full, the pages of the tree that are copied to be changed, and the lists of freed ones.
+ */
 static uint64_t pages_wanted(const struct backend_batch *first, const MDB_stat *tree)
 {
     uint64_t put = 0;

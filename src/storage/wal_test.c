@@ -599,7 +599,8 @@ static void tail_batch(void *context, uint64_t sequence, uint64_t durable, uint6
     t->before = offset;
 }
 
-/* Leaves the last two batches where a failed sync leaves them: in the page cache, and nowhere else. */
+/* Leaves the last two batches where a failed sync leaves them: in the page cache, and nowhere else.
+ */
 static void only_cached(struct disk *d)
 {
     struct tail tail = {0};
