@@ -43,6 +43,7 @@ struct sim_member {
     bool begun;                         /* has started once */
     bool doomed;                        /* stays down for good */
     bool failed;                        /* said that this is the end */
+    char last_words[128];               /* and why, the last time */
     uint64_t paused_until_ns;
     unsigned ticks_missed;
     uint64_t clock_offset_ns; /* monotonic clocks begin anywhere */
@@ -79,6 +80,7 @@ struct sim_network {
     bool cut[SIM_MEMBER_COUNT_MAX][SIM_MEMBER_COUNT_MAX]; /* [from][to] */
     unsigned lost_per_mille, twice_per_mille;
     uint64_t delay_max_ns;
+    uint64_t snapshot_takes_ns; /* 0: drawn for each */
 };
 
 void sim_network_send(struct sim_member *from, const struct raft_msg *msg);

@@ -1,6 +1,7 @@
 #include "sim/cluster.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,6 +62,7 @@ static void world_fatal(void *user, enum nb_status status, const char *text)
     struct sim_member *m = user;
     m->failed = true;
     m->sim->report.fatal_count++;
+    (void)snprintf(m->last_words, sizeof m->last_words, "%s", text);
     sim_trace(m->sim, (int)m->place, "must end: %s (%s)", text, nb_status_name(status));
 }
 

@@ -155,6 +155,7 @@ void sim_network_send_snapshot(struct sim_member *from, uint64_t to_id, const ch
     bool ok = content != NULL && to->alive && !s->network.cut[from->place][to->place] &&
               !sim_chance(s, s->network.lost_per_mille * 2);
     uint64_t takes_ns = SIM_MS + sim_below(s, s->network.delay_max_ns * 20);
+    takes_ns = s->network.snapshot_takes_ns != 0 ? s->network.snapshot_takes_ns : takes_ns;
     trace_message(from, ok ? "=>" : "=x", to->place, announce);
     s->report.snapshot_count++;
     if (ok) {

@@ -38,7 +38,7 @@ void replica_apply(struct replica *r)
 {
     uint64_t applied = machine_applied_index(r->machine);
     uint64_t end = r->commit_index + 1;
-    if (applied + 1 >= end) {
+    if (applied + 1 >= end || r->install_waiting) {
         return;
     }
     if (end - applied - 1 > APPLY_COUNT_A_TURN) {

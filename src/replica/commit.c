@@ -50,7 +50,7 @@ static void release_log(struct replica *r)
     uint64_t durable = backend_label(r->backend)->applied_index;
     struct raft_status s;
     raft_status(r->raft, &s);
-    if (r->copying || durable < s.first_index) {
+    if (r->copying || r->install_waiting || durable < s.first_index) {
         return;
     }
     uint64_t to = release_point(r, s.first_index, durable);
@@ -68,11 +68,14 @@ static void take_committed(struct replica *r)
 {
     uint64_t committed = backend_committed(r->backend);
     machine_reaped(r->machine, committed - r->batch_reaped);
+    r->backend_full = r->backend_full && committed == r->batch_reaped;
     bool all = committed != r->batch_reaped && committed == r->batch_sealed;
     r->batch_reaped = committed;
     const char *text;
     enum nb_status status = backend_status(r->backend, &text);
-    if (status != NB_OK && status != NB_NO_SPACE_DISK) {
+    if (status == NB_NO_SPACE_DISK) {
+        r->backend_full = true; /* until a commit goes through: ticks try it again */
+    } else if (status != NB_OK) {
         replica_fail(r, status, text);
     } else if (all) {
         r->reaped_generation = r->sealed_generation;

@@ -78,12 +78,17 @@ struct replica {
     uint64_t copy_count;
 
     char *install_path; /* owned: received and verified, until raft asks for it */
+    /* An install that found the disk full; a tick goes on with it. [W13] */
+    bool install_waiting;
+    struct raft_snapshot install_label;
+    uint64_t install_batch; /* of the log, with its mark; 0: the backend is the old one */
 
     struct replica_timings timings;
     uint64_t leader_seen;
     uint64_t leader_change_count, proposal_failed_count, read_failed_count;
-    bool disk_full;
-    bool failed; /* the world was told that this is the end */
+    bool disk_full;    /* of the log or the backend */
+    bool backend_full; /* its last commit found no room */
+    bool failed;       /* the world was told that this is the end */
 };
 
 /* -- replica.c -- */
@@ -137,6 +142,8 @@ void replica_want_snapshots(struct replica *r, const struct raft_effects *fx);
 /* Order, so that a crash anywhere restarts cleanly [S01, S03]: the world notes that an install is
  * on its way; the backend takes the file; the log gets its mark; the note goes away. */
 void replica_install(struct replica *r, const struct raft_snapshot *label);
+/* Goes on with an install that found the disk full. */
+void replica_retry_install(struct replica *r);
 /* Raft did not want the snapshot that was received (it had the entries meanwhile). */
 void replica_drop_unwanted_install(struct replica *r);
 

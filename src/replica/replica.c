@@ -149,23 +149,26 @@ static void expire(struct replica *r)
     }
 }
 
-/* Says once that the log's disk is full, and once that it is no more. [W13] */
+/* Says once that the disk is full, and once that it is no more. [W13] */
 static void watch_space(struct replica *r)
 {
-    bool full = wal_is_full(r->wal);
+    bool log_full = wal_is_full(r->wal);
+    bool full = log_full || r->backend_full || r->install_waiting;
     if (full == r->disk_full) {
         return;
     }
     r->disk_full = full;
     if (full) {
         nb_log(
-            r->config.log, NB_LOG_ERROR, "wal.disk_full",
-            "the disk of the log is full: writes are refused until there is room again; reads go "
-            "on, nothing acknowledged is lost",
-            NB_KV_ID("member", r->config.member_id), NB_KV_END);
+            r->config.log, NB_LOG_ERROR, "replica.disk_full",
+            "the disk is full: writes are refused until there is room again; reads go on, nothing "
+            "acknowledged is lost",
+            NB_KV_STR("of", log_full ? "log" : "backend"), NB_KV_ID("member", r->config.member_id),
+            NB_KV_END);
     } else {
-        nb_log(r->config.log, NB_LOG_INFO, "wal.disk_has_room", NULL,
-               NB_KV_ID("member", r->config.member_id), NB_KV_END);
+        nb_log(r->config.log, NB_LOG_INFO, "replica.disk_has_room",
+               "the disk has room again: writes are taken", NB_KV_ID("member", r->config.member_id),
+               NB_KV_END);
     }
 }
 
@@ -190,6 +193,7 @@ void replica_tick(struct replica *r)
     if (backend_status(r->backend, NULL) == NB_NO_SPACE_DISK) {
         backend_retry(r->backend);
     }
+    replica_retry_install(r);
 }
 
 void replica_step(struct replica *r, const struct raft_msg *msg)

@@ -5,6 +5,8 @@
 #include "sim/cluster.h"
 #include "tests/support/unit.h"
 
+#include <string.h>
+
 enum { FEW = 10, MANY = 60, PATIENCE = 50, BACKEND_STUCK_SECONDS = 1000 };
 
 static struct sim *group(unsigned member_count)
@@ -244,6 +246,157 @@ static void S01_a_follower_that_lags_gets_a_snapshot_and_goes_on(void **state)
     sim_destroy(s);
 }
 
+static bool is_noted(struct sim_member *m)
+{
+    struct nb_buf text = {0};
+    enum nb_status status = disk_read_file(m->disk, "note", 64, &text);
+    nb_buf_deinit(&text);
+    return status == NB_OK;
+}
+
+static void S03_the_note_of_an_install_is_gone_when_it_is_done(void **state)
+{
+    (void)state;
+    unsigned laggard;
+    struct sim *s = group_with_laggard(&laggard);
+    sim_member_start(&s->members[laggard]);
+    run(s, 5 * SIM_SECOND);
+    assert_int_equal(s->report.install_count, 1);
+    assert_false(is_noted(&s->members[laggard]));
+    sim_destroy(s);
+}
+
+/* What is written while a copy is on its way must still be in the log when it has arrived: else the
+ * receiver is too late again, and again. */
+static void S08_the_log_is_kept_while_a_copy_is_sent(void **state)
+{
+    (void)state;
+    unsigned laggard;
+    struct sim *s = group_with_laggard(&laggard);
+    s->network.snapshot_takes_ns = 20 * SIM_SECOND;
+    sim_member_start(&s->members[laggard]);
+    run(s, SIM_SECOND);
+    assert_int_equal(s->report.snapshot_count, 1);
+    assert_true(put_many(s, leader(s), MANY) > MANY / 2);
+    run(s, 30 * SIM_SECOND);
+    assert_int_equal(s->report.snapshot_count, 1);
+    assert_int_equal(s->report.install_count, 1);
+    assert_equal_members(s);
+    struct replica_status status; /* and afterwards it goes */
+    assert_int_equal(put_many(s, leader(s), 1), 1);
+    run(s, SIM_SECOND);
+    replica_status(s->members[leader(s)].replica, &status);
+    assert_true(status.raft.first_index + MANY / 2 > status.raft.last.index);
+    sim_destroy(s);
+}
+
+static void
+S05_a_leader_elected_again_sends_one_copy_to_a_member_that_it_asked_for_before(void **state)
+{
+    (void)state;
+    unsigned laggard;
+    struct sim *s = group_with_laggard(&laggard);
+    unsigned first = leader(s);
+    struct sim_member *m = &s->members[first];
+    for (unsigned i = 0; i < 3; i++) {
+        s->members[i].backend_stuck_until_ns = s->now_ns + BACKEND_STUCK_SECONDS * SIM_SECOND;
+    }
+    sim_member_start(&s->members[laggard]);
+    run(s, 500 * SIM_MS); /* now a copy is being made */
+    assert_int_equal(s->report.snapshot_count, 0);
+    raft_resign(replica_raft(m->replica));
+    sim_member_settle(m);
+    run(s, 5 * SIM_SECOND);
+    unsigned second = leader(s);
+    if (second != first) {
+        assert_int_equal(replica_transfer(s->members[second].replica, m->id), NB_OK);
+        sim_member_settle(&s->members[second]);
+        run(s, SIM_SECOND);
+    }
+    assert_int_equal(leader(s), first);
+    for (unsigned i = 0; i < 3; i++) {
+        s->members[i].backend_stuck_until_ns = 0;
+    }
+    run(s, 5 * SIM_SECOND);
+    assert_int_equal(s->report.snapshot_count, 1);
+    assert_int_equal(s->report.install_count, 1);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
+static void copied(void *context, enum nb_status status, const char *text)
+{
+    (void)text;
+    *(enum nb_status *)context = status;
+}
+
+static void S02_a_received_file_that_is_not_what_was_announced_comes_to_nothing(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    assert_int_equal(put_many(s, leader(s), FEW), FEW);
+    run(s, SIM_SECOND);
+    struct sim_member *m = &s->members[follower(s)];
+    enum nb_status status = NB_BUSY;
+    backend_copy(m->backend, "snap/wrong", copied, &status);
+    backend_wait(m->backend);
+    assert_int_equal(status, NB_OK);
+    struct raft_snapshot label = {0};
+    const struct raft *of_leader = replica_raft(s->members[leader(s)].replica);
+    assert_true(raft_conf_at(of_leader, sim_member_applied(m), &label.conf));
+    label.last = (struct raft_entry_id){.index = sim_member_applied(m) + MANY,
+                                        .term = replica_term(m->replica)};
+    struct raft_msg announce = raft_snapshot_msg(of_leader, m->id, &label);
+    replica_snapshot_received(m->replica, "snap/wrong", &announce);
+    assert_false(is_noted(m));
+    size_t len;
+    assert_null(disk_memory_content(m->disk, "snap/wrong", &len));
+    sim_member_settle(m);
+    run(s, SIM_SECOND);
+    assert_int_equal(put_many(s, follower(s), 1), 1);
+    run(s, SIM_SECOND);
+    assert_int_equal(s->report.fatal_count, 0);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
+/* The disk of a laggard has no room at its `call`th call after a start. True when it got that far.
+ * It ends for a write of the log only, which never needs room on a real disk. */
+static bool full_in_install(uint64_t call)
+{
+    unsigned laggard;
+    struct sim *s = group_with_laggard(&laggard);
+    struct sim_member *m = &s->members[laggard];
+    sim_member_start(m);
+    uint64_t calls = disk_memory_calls(m->disk);
+    disk_memory_fail_at(m->disk, call, NB_NO_SPACE_DISK);
+    run(s, 3 * SIM_SECOND);
+    bool reached = disk_memory_calls(m->disk) > calls + call;
+    disk_memory_fail_at(m->disk, call, NB_OK);
+    run(s, 8 * SIM_SECOND);
+    if (s->report.fatal_count != 0) {
+        assert_non_null(strstr(m->last_words, "the disk of the log is full"));
+    }
+    assert_true(m->alive);
+    assert_false(is_noted(m));
+    struct sim_op *op = put(s, 1, laggard);
+    run(s, 3 * SIM_SECOND);
+    assert_int_equal(op->status, NB_OK);
+    assert_equal_members(s);
+    sim_destroy(s);
+    return reached;
+}
+
+static void W13_an_install_that_finds_the_disk_full_waits_for_room(void **state)
+{
+    (void)state;
+    uint64_t call = 0;
+    while (call < 200 && full_in_install(call)) {
+        call++;
+    }
+    assert_true(call > 8);
+}
+
 /* Takes the power away, wherever the process is, and lets it start again. */
 static void pull_plug(struct sim_member *m)
 {
@@ -272,6 +425,7 @@ static bool crash_in_install(uint64_t call)
     run(s, 3 * SIM_SECOND);
     assert_true(op->done);
     assert_int_equal(op->status, NB_OK);
+    assert_false(is_noted(m));
     assert_equal_members(s);
     sim_destroy(s);
     return reached;
@@ -474,6 +628,12 @@ int main(void)
         cmocka_unit_test(R22_request_ids_of_two_boots_never_meet),
         cmocka_unit_test(P3_a_refused_request_has_no_effect_and_no_answer),
         cmocka_unit_test(S01_a_follower_that_lags_gets_a_snapshot_and_goes_on),
+        cmocka_unit_test(S03_the_note_of_an_install_is_gone_when_it_is_done),
+        cmocka_unit_test(S08_the_log_is_kept_while_a_copy_is_sent),
+        cmocka_unit_test(
+            S05_a_leader_elected_again_sends_one_copy_to_a_member_that_it_asked_for_before),
+        cmocka_unit_test(S02_a_received_file_that_is_not_what_was_announced_comes_to_nothing),
+        cmocka_unit_test(W13_an_install_that_finds_the_disk_full_waits_for_room),
         cmocka_unit_test(S03_a_crash_at_any_disk_call_of_an_install_restarts_cleanly),
         cmocka_unit_test(S03_entries_of_a_deposed_leader_do_not_survive_an_install_cut_off),
         cmocka_unit_test(P5_the_log_is_kept_until_the_backend_holds_its_effects),

@@ -101,9 +101,33 @@ void replica_snapshot_sent(struct replica *r, uint64_t to, bool ok)
     drop_copy(r);
 }
 
+/* Does the file hold what was announced? Only such a one comes near the backend. [S02] */
+static bool holds_announced(struct replica *r, const char *path, const struct raft_msg *msg)
+{
+    struct nb_buf message = {0};
+    struct backend_label label;
+    const struct raft_entry_id *want = &msg->snapshot->last;
+    enum nb_status status = r->world.inspect_copy(r->world.user, path, &label, &message);
+    bool fits =
+        status == NB_OK && label.applied_index == want->index && label.applied_term == want->term;
+    if (status == NB_OK && !fits) {
+        nb_buf_printf(&message, "it holds index %" PRIu64 " of term %" PRIu64, label.applied_index,
+                      label.applied_term);
+    }
+    if (!fits) {
+        nb_buf_append(&message, "", 1);
+        nb_log(r->config.log, NB_LOG_ERROR, "replica.snapshot_refused",
+               "a received snapshot is not what was announced: it is thrown away",
+               NB_KV_U64("index", want->index), NB_KV_U64("term", want->term),
+               NB_KV_STR("error", (const char *)message.data), NB_KV_END);
+    }
+    nb_buf_deinit(&message);
+    return fits;
+}
+
 void replica_snapshot_received(struct replica *r, const char *path, const struct raft_msg *msg)
 {
-    if (r->install_path != NULL) {
+    if (r->install_path != NULL || !holds_announced(r, path, msg)) {
         r->world.remove_file(r->world.user, path); /* one at a time: the leader will ask again */
         return;
     }
@@ -111,55 +135,93 @@ void replica_snapshot_received(struct replica *r, const char *path, const struct
     raft_step(r->raft, msg);
 }
 
-/* Order, so that a crash anywhere restarts cleanly [S01, S03]: the world notes that an install is
- * on its way; the backend takes the file; the log gets its mark; the note goes away. */
-void replica_install(struct replica *r, const struct raft_snapshot *label)
+/* The note, then the backend. NB_NO_SPACE_DISK: the old one is still there, try again. */
+static enum nb_status install_backend(struct replica *r, struct nb_buf *message)
 {
-    struct nb_buf message = {0};
-    nb_assert(r->install_path != NULL);
+    const struct raft_snapshot *label = &r->install_label;
     replica_wait_backend(r);
     enum nb_status status = r->world.note_install(r->world.user, label->last.index);
     if (status == NB_OK) {
-        status = backend_replace(r->backend, r->install_path, &message);
-    }
-    if (status == NB_OK) {
-        status = machine_reload(r->machine, &message);
+        status = backend_replace(r->backend, r->install_path, message);
     }
     if (status != NB_OK) {
-        nb_buf_append(&message, "", 1);
-        replica_fail(r, status,
-                     message.len > 1 ? (const char *)message.data : nb_status_text(status));
-        nb_buf_deinit(&message);
-        return;
+        return status;
     }
-    nb_buf_deinit(&message);
+    r->backend_full = false; /* what found no room is gone */
+    status = machine_reload(r->machine, message);
+    if (status != NB_OK) {
+        return status == NB_NO_SPACE_DISK ? NB_IO : status;
+    }
     nb_assert(machine_applied_index(r->machine) == label->last.index);
     r->sealed_generation++; /* what waited for an older state is in the new one or gone with it */
     r->reaped_generation = r->sealed_generation;
-    uint64_t batch = wal_mark_snapshot(
+    r->batch_sealed = r->batch_reaped = backend_committed(r->backend);
+    r->batch_sealed_index = label->last.index;
+    r->install_batch = wal_mark_snapshot(
         r->wal, (struct wal_mark){.index = label->last.index, .term = label->last.term});
     wal_flush(r->wal);
-    while (wal_durable(r->wal) < batch && wal_status(r->wal) == NB_OK) {
-        r->world.wait_disk(r->world.user);
+    return NB_OK;
+}
+
+static void install_done(struct replica *r)
+{
+    const struct raft_snapshot *label = &r->install_label;
+    enum nb_status status = r->world.note_install(r->world.user, 0);
+    if (status == NB_NO_SPACE_DISK) {
+        return; /* the next tick */
     }
-    replica_check_log(r);
-    if (r->failed) {
-        return;
-    }
-    status = r->world.note_install(r->world.user, 0);
     if (status != NB_OK) {
         replica_fail(r, status, "the note of a finished snapshot install could not be removed");
         return;
     }
     nb_free(r->install_path);
     r->install_path = NULL;
-    r->batch_sealed = r->batch_reaped = backend_committed(r->backend);
-    r->batch_sealed_index = label->last.index;
+    r->install_waiting = false;
     r->commit_index = r->commit_index > label->last.index ? r->commit_index : label->last.index;
     replica_take_durable(r);
     raft_snapshot_installed(r->raft, label);
     nb_log(r->config.log, NB_LOG_INFO, "replica.snapshot_installed", NULL,
            NB_KV_U64("index", label->last.index), NB_KV_U64("term", label->last.term), NB_KV_END);
+}
+
+void replica_retry_install(struct replica *r)
+{
+    if (!r->install_waiting || r->failed) {
+        return;
+    }
+    if (r->install_batch == 0) {
+        struct nb_buf message = {0};
+        enum nb_status status = install_backend(r, &message);
+        if (status != NB_OK && status != NB_NO_SPACE_DISK) {
+            nb_buf_append(&message, "", 1);
+            replica_fail(r, status,
+                         message.len > 1 ? (const char *)message.data : nb_status_text(status));
+        }
+        nb_buf_deinit(&message);
+        if (status != NB_OK) {
+            return;
+        }
+    }
+    while (wal_durable(r->wal) < r->install_batch && wal_status(r->wal) == NB_OK &&
+           !wal_is_full(r->wal)) {
+        r->world.wait_disk(r->world.user);
+    }
+    replica_check_log(r);
+    if (!r->failed && wal_durable(r->wal) >= r->install_batch) {
+        install_done(r);
+    }
+}
+
+/* Order, so that a crash anywhere restarts cleanly [S01, S03]: the world notes that an install is
+ * on its way; the backend takes the file; the log gets its mark; the note goes away. A full disk
+ * stops it before the second or the third step: the next tick goes on from there. [W13] */
+void replica_install(struct replica *r, const struct raft_snapshot *label)
+{
+    nb_assert(r->install_path != NULL && !r->install_waiting);
+    r->install_label = *label;
+    r->install_batch = 0;
+    r->install_waiting = true;
+    replica_retry_install(r);
 }
 
 /* Raft did not want the snapshot that was received (it had the entries meanwhile). */

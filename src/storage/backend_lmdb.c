@@ -11,10 +11,18 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 static const uint64_t map_size_default = 64ull << 30;
 static const uint64_t map_size_least = 1ull << 30;
+
+enum {
+    RESERVE_AHEAD = 4 << 20,  /* bytes taken from the disk beyond what a commit may need */
+    PAGES_AT_LEAST = 64,      /* roots, branches and free lists of a small commit */
+    TREE_DEPTH_TOUCHED = 3,   /* pages above a leaf that a change may copy */
+    PAGE_LINKS_PER_PAGE = 500 /* page numbers that a page of the free list holds, about */
+};
 
 static const char *const table_names[BACKEND_TABLE_COUNT] = {
     [BACKEND_KEY] = "key",
@@ -59,6 +67,7 @@ struct lmdb {
     char text[160];
     struct copy *copy;
     int event_fd;
+    uint64_t reserved; /* bytes of the file that have their room on the disk; the thread's */
     /* The queue: all of it under the lock. */
     pthread_mutex_t lock;
     pthread_cond_t wake;
@@ -154,6 +163,92 @@ static int put_label(struct lmdb *l, MDB_txn *txn, const struct backend_label *l
     return result;
 }
 
+/* --- room on the disk, before it is needed [W13] ---------------------------------------------- */
+
+/* How many pages a commit of these batches may append to the file: what is put, on pages that may
+ * be half full, the pages of the tree that are copied to be changed, and the lists of freed ones.
+ */
+static uint64_t pages_wanted(const struct backend_batch *first, const MDB_stat *tree)
+{
+    uint64_t put = 0;
+    uint64_t elsewhere = 0; /* changes that need not lie side by side at the end of the key table */
+    for (const struct backend_batch *b = first; b != NULL; b = b->next) {
+        for (size_t i = 0; i < b->change_count; i++) {
+            const struct backend_change *c = &b->changes[i];
+            put += c->key.len + c->value.len + 32;
+            elsewhere += c->is_delete || c->table != BACKEND_KEY;
+        }
+    }
+    uint64_t tree_pages = tree->ms_leaf_pages + tree->ms_branch_pages + BACKEND_TABLE_COUNT;
+    uint64_t copied = elsewhere * (1 + TREE_DEPTH_TOUCHED);
+    copied = copied < tree_pages ? copied : tree_pages;
+    uint64_t pages = 2 * (put / tree->ms_psize) + copied;
+    return pages + pages / PAGE_LINKS_PER_PAGE + PAGES_AT_LEAST;
+}
+
+static bool has_room(int fd, uint64_t more)
+{
+    struct statvfs v;
+    return fstatvfs(fd, &v) != 0 || (uint64_t)v.f_bavail * v.f_frsize >= more;
+}
+
+/* Takes [from, to) of the file from the disk, without making the file longer. */
+static int take_room(int fd, uint64_t from, uint64_t to)
+{
+    int result;
+    do {
+        result = fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
+    } while (result != 0 && errno == EINTR);
+    if (result == 0) {
+        return 0;
+    }
+    if (errno == EOPNOTSUPP || errno == ENOSYS) {
+        return has_room(fd, to - from) ? 0 : ENOSPC; /* asked, not taken: the next best */
+    }
+    return errno;
+}
+
+/* A commit must not find the disk full half-way: LMDB calls a write cut short an input/output error
+ * and cannot be told from a broken disk. So the room is taken before the first byte is written. */
+static int reserve(struct lmdb *l, MDB_txn *txn, const struct backend_batch *first)
+{
+    MDB_envinfo info;
+    MDB_stat tree;
+    mdb_filehandle_t fd;
+    int result = mdb_stat(txn, l->tables[BACKEND_KEY], &tree);
+    if (result != 0 || (result = mdb_env_info(l->env, &info)) != 0 ||
+        (result = mdb_env_get_fd(l->env, &fd)) != 0) {
+        return result;
+    }
+    uint64_t end = (info.me_last_pgno + 1 + pages_wanted(first, &tree)) * tree.ms_psize;
+    if (end <= l->reserved) {
+        return 0;
+    }
+    uint64_t ahead = end + RESERVE_AHEAD;
+    if (take_room(fd, l->reserved, ahead) == 0) {
+        l->reserved = ahead;
+        return 0;
+    }
+    result = take_room(fd, l->reserved, end);
+    l->reserved = result == 0 ? end : l->reserved;
+    return result;
+}
+
+/* Where room cannot be taken ahead of time, a write cut short says EIO: on a full disk that is what
+ * it means. Nothing of a failed transaction is trusted later, so it may be tried again. */
+static int explain(struct lmdb *l, const struct backend_batch *first, int result)
+{
+    mdb_filehandle_t fd;
+    uint64_t bytes = RESERVE_AHEAD;
+    for (const struct backend_batch *b = first; b != NULL; b = b->next) {
+        bytes += b->bytes;
+    }
+    if (result != EIO || mdb_env_get_fd(l->env, &fd) != 0) {
+        return result;
+    }
+    return has_room(fd, bytes) ? EIO : ENOSPC;
+}
+
 /* All batches of the list in one transaction, with the label of the last. */
 static int commit_list(struct lmdb *l, const struct backend_batch *first)
 {
@@ -162,6 +257,7 @@ static int commit_list(struct lmdb *l, const struct backend_batch *first)
     if (result != 0) {
         return result;
     }
+    result = reserve(l, txn, first);
     bool append_works = true;
     for (const struct backend_batch *b = first; b != NULL && result == 0; b = b->next) {
         for (size_t i = 0; i < b->change_count && result == 0; i++) {
@@ -173,9 +269,9 @@ static int commit_list(struct lmdb *l, const struct backend_batch *first)
     }
     if (result != 0) {
         mdb_txn_abort(txn);
-        return result;
+        return explain(l, first, result);
     }
-    return mdb_txn_commit(txn);
+    return explain(l, first, mdb_txn_commit(txn));
 }
 
 static void signal_loop(struct lmdb *l)
@@ -760,6 +856,7 @@ static enum nb_status env_begin(struct lmdb *l, struct nb_buf *message)
         env_close(l);
     }
     l->label_index_last = l->label.applied_index;
+    l->reserved = 0; /* of this file, nothing is known */
     return status;
 }
 
@@ -816,6 +913,7 @@ static enum nb_status adopt(const char *path, const struct backend_lmdb_options 
                 mdb_txn_abort(txn);
             }
         }
+        result = explain(&other, NULL, result);
         status = result == 0 ? NB_OK : tell(message, "take over", path, result);
     } else if (status == NB_NOT_FOUND) {
         nb_buf_printf(message, "%s is not a database of nabata", path);
@@ -858,8 +956,8 @@ static enum nb_status lmdb_replace(struct backend *b, const char *path, struct n
     l->status = NB_OK;
     l->text[0] = '\0';
     status = env_begin(l, out_message);
-    l->status = status;
-    return status;
+    l->status = status == NB_NO_SPACE_DISK ? NB_IO : status; /* the old one is gone */
+    return l->status;
 }
 
 static void lmdb_close(struct backend *b)

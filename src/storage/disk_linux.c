@@ -489,9 +489,12 @@ static void aio_collect(struct disk_linux *l)
     while (l->aio_in_flight != 0) {
         struct io_event events[AIO_DEPTH];
         struct timespec now = {0};
-        int n = io_getevents(l->aio, 0, AIO_DEPTH, events, &now);
+        int n;
+        do {
+            n = io_getevents(l->aio, 0, AIO_DEPTH, events, &now);
+        } while (n == -EINTR);
         if (n <= 0) {
-            return; /* none ready; -EINTR comes again through the eventfd's next turn */
+            return; /* none ready */
         }
         for (int i = 0; i < n; i++) {
             aio_take(l, &events[i]);

@@ -7,6 +7,7 @@
 #include "tests/support/unit.h"
 
 #include <inttypes.h>
+#include <string.h>
 #include <unistd.h>
 
 static const struct wal_ident ident = {.cluster_id = 0xc1, .member_id = 0x31};
@@ -572,6 +573,94 @@ static void W13_a_full_disk_holds_the_log_and_room_lets_it_go_on(void **state)
     disk_destroy(d);
 }
 
+/* Where the last two batches of a log lie. */
+struct tail {
+    char name[64];
+    uint64_t from, end;
+    uint64_t before; /* offset of the last batch */
+};
+
+static void tail_segment(void *context, const char *name, uint64_t sequence, uint64_t first_index)
+{
+    struct tail *t = context;
+    (void)sequence;
+    (void)first_index;
+    (void)snprintf(t->name, sizeof t->name, "wal/%s", name);
+}
+
+static void tail_batch(void *context, uint64_t sequence, uint64_t durable, uint64_t offset,
+                       size_t len)
+{
+    struct tail *t = context;
+    (void)sequence;
+    (void)durable;
+    (void)len;
+    t->from = t->before;
+    t->before = offset;
+}
+
+/* Leaves the last two batches where a failed sync leaves them: in the page cache, and nowhere else.
+ */
+static void only_cached(struct disk *d)
+{
+    struct tail tail = {0};
+    struct wal_recovered r;
+    struct nb_buf message = {0};
+    const struct wal_visitor visitor = {
+        .on_segment = tail_segment, .on_batch = tail_batch, .context = &tail};
+    assert_int_equal(wal_read_all(d, "wal", &ident, &visitor, &r, &message), NB_OK);
+    assert_int_equal(r.next_index, 8);
+    wal_recovered_deinit(&r);
+    nb_buf_deinit(&message);
+    size_t len;
+    uint8_t *content = disk_memory_content(d, tail.name, &len);
+    assert_true(content != NULL && tail.from != 0 && tail.from < tail.before && tail.before < len);
+    struct nb_buf kept = {0};
+    nb_buf_append(&kept, content + tail.from, len - tail.from);
+    memset(content + tail.from, 0, len - tail.from);
+    struct disk_file *file;
+    assert_int_equal(disk_open(d, tail.name, DISK_READ_WRITE, &file), NB_OK);
+    assert_int_equal(disk_sync(file), NB_OK);
+    assert_int_equal(disk_write(file, tail.from, kept.data, kept.len), NB_OK);
+    disk_close(file);
+    nb_buf_deinit(&kept);
+}
+
+/* A sync fails, the process ends and starts again: it reads from the page cache what the device may
+ * never have got, counts it as durable, and promises it. Then the power goes. */
+static void W06_what_a_start_read_from_the_page_cache_survives_a_power_cut(void **state)
+{
+    (void)state;
+    for (uint64_t round = 0; round < 20; round++) {
+        struct disk *d = fresh_disk(unit_seed() + round);
+        struct wal_recovered r;
+        struct wal *w;
+        assert_int_equal(reopen(d, &r, &w), NB_OK);
+        wal_recovered_deinit(&r);
+        for (uint64_t i = 1; i <= 5; i++) {
+            until_durable(d, w, put(w, i, 1, 1, NULL));
+        }
+        (void)put(w, 6, 1, 1, NULL);
+        wal_flush(w); /* two on their way at once: neither says that the other is durable */
+        until_durable(d, w, put(w, 7, 1, 1, NULL));
+        wal_abandon(w);
+        only_cached(d);
+        assert_int_equal(reopen(d, &r, &w), NB_OK);
+        assert_int_equal(r.next_index, 8); /* this start says that it has them */
+        wal_recovered_deinit(&r);
+        wal_abandon(w);
+        disk_memory_crash(d);
+        assert_int_equal(reopen(d, &r, &w), NB_OK);
+        assert_int_equal(r.next_index, 8);
+        for (size_t i = 0; i < r.entry_count; i++) {
+            assert_true(content_is(&r.entries[i]));
+        }
+        wal_recovered_deinit(&r);
+        wal_abandon(w);
+        disk_destroy(d);
+    }
+}
+
 static void the_real_disk_recovers_in_every_mode(void **state)
 {
     (void)state;
@@ -630,6 +719,7 @@ int main(void)
         cmocka_unit_test(W02_a_lost_sector_before_the_end_is_damage_and_at_the_end_a_torn_write),
         cmocka_unit_test(W18_two_runs_give_equal_files),
         cmocka_unit_test(a_foreign_log_and_a_missing_tail_are_refused),
+        cmocka_unit_test(W06_what_a_start_read_from_the_page_cache_survives_a_power_cut),
         cmocka_unit_test(W13_a_full_disk_holds_the_log_and_room_lets_it_go_on),
         cmocka_unit_test(the_real_disk_recovers_in_every_mode),
     };

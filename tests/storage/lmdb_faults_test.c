@@ -11,11 +11,14 @@
 #include <unistd.h>
 
 static atomic_long calls, fail_at; /* counted down by whichever thread calls */
+static atomic_long fail_count = 1;
 static atomic_int fail_errno;
 
 static int faulty(void)
 {
-    if (atomic_fetch_add(&calls, 1) == atomic_load(&fail_at)) {
+    long call = atomic_fetch_add(&calls, 1);
+    long first = atomic_load(&fail_at);
+    if (first >= 0 && call >= first && call < first + atomic_load(&fail_count)) {
         errno = atomic_load(&fail_errno);
         return 1;
     }
@@ -36,6 +39,18 @@ ssize_t __wrap_pwrite64(int fd, const void *data, size_t len, off_t offset);
 ssize_t __real_pwritev64(int fd, const struct iovec *v, int count, off_t offset);
 ssize_t __wrap_pwritev64(int fd, const struct iovec *v, int count, off_t offset);
 
+int __real_fallocate(int fd, int mode, off_t offset, off_t len);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t len);
+
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+    return faulty() ? -1 : __real_fallocate(fd, mode, offset, len);
+}
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t len)
+{
+    return __wrap_fallocate(fd, mode, offset, len);
+}
 ssize_t __wrap_pwrite(int fd, const void *data, size_t len, off_t offset)
 {
     return faulty() ? -1 : __real_pwrite(fd, data, len, offset);
@@ -130,6 +145,39 @@ static void sweep(int error)
     assert_true(reached_the_end);
 }
 
+/* The room that a commit may need is asked for before its first byte, and what found none waits. */
+static void W13_a_commit_without_room_writes_nothing_and_goes_on_with_room(void **state)
+{
+    (void)state;
+    char dir[] = "lmdb_faults.XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    atomic_store(&fail_at, -1);
+    struct nb_buf message = {0};
+    struct backend *b;
+    assert_int_equal(backend_lmdb_open(dir, &ident, NULL, &b, &message), NB_OK);
+    uint8_t room[8];
+    const struct backend_label label = {.applied_index = 1};
+    backend_batch_put(b, BACKEND_KEY, key_of(1, room), nb_bytes_of(room, sizeof room));
+    atomic_store(&fail_errno, ENOSPC);
+    atomic_store(&calls, 0);
+    atomic_store(&fail_at, 0); /* with all that is ahead, and then with the least: both refused */
+    atomic_store(&fail_count, 2);
+    uint64_t number = backend_commit(b, &label);
+    backend_wait(b);
+    assert_int_equal(backend_status(b, NULL), NB_NO_SPACE_DISK);
+    assert_int_equal(atomic_load(&calls), 2); /* no write among them */
+    backend_retry(b);
+    backend_wait(b);
+    assert_int_equal(backend_status(b, NULL), NB_OK);
+    assert_int_equal(backend_committed(b), number);
+    atomic_store(&fail_count, 1);
+    backend_close(b);
+    nb_buf_deinit(&message);
+    char *command = nb_sprintf("rm -rf %s", dir);
+    assert_int_equal(system(command), 0);
+    nb_free(command);
+}
+
 static void D01_an_input_output_error_at_any_call_loses_nothing_committed(void **state)
 {
     (void)state;
@@ -145,6 +193,7 @@ static void W13_a_full_disk_at_any_call_loses_nothing_committed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(W13_a_commit_without_room_writes_nothing_and_goes_on_with_room),
         cmocka_unit_test(D01_an_input_output_error_at_any_call_loses_nothing_committed),
         cmocka_unit_test(W13_a_full_disk_at_any_call_loses_nothing_committed),
     };
