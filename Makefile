@@ -1,6 +1,6 @@
 # The house's verbs. `make help` lists them; everything else is CMake's, by preset.
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint bench format fuzz asan tsan clean help
+.PHONY: build demo test test-kubernetes image lint bench format fuzz asan tsan clean help
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 20
@@ -27,6 +27,16 @@ test: ## build for debugging and run all tests
 	@$(call configure,debug)
 	@$(call compile,debug)
 	@ctest --test-dir build/debug -j $(JOBS) --output-on-failure --no-tests=error
+
+test-kubernetes: ## only the tests of images, scripts, manifests and pods; no cluster needed
+	@tools/setup.sh test
+	@mkdir -p build
+	@$(call configure,debug)
+	@$(call compile,debug)
+	@ctest --test-dir build/debug -j $(JOBS) -R '^kubernetes/' --output-on-failure --no-tests=error
+
+image: build ## the images of server and client, with docker or podman
+	@deploy/image/build.sh
 
 lint: ## floors, format, clang-tidy, gcc -fanalyzer, shellcheck
 	@tools/setup.sh lint
@@ -66,4 +76,4 @@ clean: ## remove build/
 	@rm -rf build
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -13,7 +13,7 @@ test="$build curl iproute2 openssl procps python3"
 lint="$build clang clang-format clang-tidy python3 shellcheck"
 fuzz="$build clang libclang-rt-14-dev"
 bench="$build curl procps python3"
-optional_for_test="etcd-client valgrind" # tests that use them are skipped without them
+optional_for_test="etcd-client shellcheck valgrind" # tests that use them are skipped without them
 
 wanted=
 optional=
