@@ -64,7 +64,7 @@ expect "its quorum is not lost" "$work/out"
 # Where another that answers has more: no.
 "$cluster" kill --dir "$work/c" m1 || fail "kill"
 others=${endpoints#*,}
-"$nabata" put more here --endpoints "$others" >/dev/null || fail "put"
+"$nabata" put more here --endpoints "$others" --command-timeout 20s >/dev/null || fail "put"
 "$cluster" kill --dir "$work/c" m3 || fail "kill"
 for _ in $(seq 600); do # until m2 knows that it leads nobody
     "$nabata" recover --data-dir "$work/c/data/m1" --cluster "$name" >"$work/out" 2>&1 && fail "recovered from the shorter log"
