@@ -189,7 +189,8 @@ struct net_listen_options {
     unsigned descriptor_reserve;
 };
 
-/* Takes a name only when it is "localhost" or numeric. The accept callback must call net_conn_start
+/* Takes a name only when it is "localhost" or numeric. A unix socket that nobody listens at (any
+ * more) is replaced; it goes when the listener closes. The accept callback must call net_conn_start
  * or net_conn_abort before it returns. Failure: NB_INVALID, NB_LOCKED (address in use), NB_ACCESS,
  * NB_IO, with words in `error` (may be NULL). */
 NB_MUST_USE enum nb_status net_listener_open(struct net_loop *loop, const struct net_address *at,
