@@ -50,10 +50,17 @@ struct query {
     struct net_resolve *resolve; /* NULL: nobody waits */
 };
 
+/* A and AAAA are one query, so that both are answered out of one domain of the search list. Where
+ * that stays without an answer (there are servers that say nothing about AAAA), a second one asks
+ * for A alone; the first success counts. */
+enum { QUERIES_MAX = 2 };
+
 struct net_resolve {
     struct net_loop *loop;
-    struct query *query;     /* NULL when it has ended */
-    struct net_timer *timer; /* fires when done, or when time is over */
+    struct query *queries[QUERIES_MAX]; /* those that have not ended */
+    size_t query_count;                 /* begun */
+    struct net_timer *timer; /* fires when done, at the second query, or when time is over */
+    uint64_t due_ns;         /* when time is over */
     bool done;
     enum nb_status status;
     char error[256];
@@ -314,7 +321,7 @@ static void conclude_ares(struct net_resolve *r, int rc)
     }
 }
 
-/* A query has ended. The one who waits for it, if it has not failed for a reason of ours. */
+/* A query has ended. Who waits for it, or NULL when nobody does. */
 static struct net_resolve *end_query(void *user)
 {
     struct query *q = user;
@@ -322,10 +329,22 @@ static struct net_resolve *end_query(void *user)
     q->channel->query_count--;
     if (r != NULL) {
         q->channel->waited_count--;
-        r->query = NULL;
+        for (size_t i = 0; i < r->query_count; i++) {
+            r->queries[i] = r->queries[i] == q ? NULL : r->queries[i];
+        }
     }
     nb_free(q);
-    return r;
+    return r == NULL || r->done ? NULL : r;
+}
+
+static bool has_query(const struct net_resolve *r)
+{
+    for (size_t i = 0; i < r->query_count; i++) {
+        if (r->queries[i] != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void add_address(struct net_resolve *r, const char *host)
@@ -371,6 +390,7 @@ static void on_addrinfo(void *user, int rc, int timeouts, struct ares_addrinfo *
     (void)timeouts;
     struct net_resolve *r = end_query(user);
     if (r != NULL && rc == ARES_SUCCESS && info != NULL && info->nodes != NULL) {
+        nb_free(r->addresses);
         r->addresses = nb_alloc_zero(NET_RESOLVED_MAX, sizeof *r->addresses);
         const struct ares_addrinfo_node *same = info->nodes, *other = info->nodes;
         int family = info->nodes->ai_family; /* c-ares has put the best first [RFC 6724] */
@@ -388,7 +408,7 @@ static void on_addrinfo(void *user, int rc, int timeouts, struct ares_addrinfo *
         rc = rc == ARES_SUCCESS && r->count == 0 ? ARES_ENODATA : rc;
         if (rc == ARES_SUCCESS) {
             conclude(r, NB_OK, "");
-        } else {
+        } else if (!has_query(r)) {
             conclude_ares(r, rc);
         }
     }
@@ -450,15 +470,17 @@ static void on_srv_answer(void *user, int rc, int timeouts, unsigned char *answe
 
 /* ---- asking ---- */
 
-/* Nobody waits for its query from now on. */
-static void leave_query(struct net_resolve *r)
+/* Nobody waits for its queries from now on. */
+static void leave_queries(struct net_resolve *r)
 {
-    struct query *q = r->query;
-    if (q != NULL) {
-        q->resolve = NULL;
-        q->channel->waited_count--;
-        r->query = NULL;
-        settle(q->channel);
+    for (size_t i = 0; i < r->query_count; i++) {
+        struct query *q = r->queries[i];
+        if (q != NULL) {
+            r->queries[i] = NULL;
+            q->resolve = NULL;
+            q->channel->waited_count--;
+            settle(q->channel); /* `q` may be gone */
+        }
     }
 }
 
@@ -470,11 +492,21 @@ static void resolve_free(struct net_resolve *r)
     nb_free(r);
 }
 
+static void ask_for_addresses(struct net_resolve *r, int family);
+
 static void on_resolve_timer(void *user)
 {
     struct net_resolve *r = user;
+    uint64_t now_ns = net_now_ns();
+    if (!r->done && now_ns < r->due_ns) {
+        net_timer_start(r->timer, r->due_ns - now_ns, 0);
+        if (r->on_addresses != NULL && r->query_count == 1) {
+            ask_for_addresses(r, AF_INET);
+        }
+        return;
+    }
+    leave_queries(r);
     if (!r->done) {
-        leave_query(r);
         r->status = NB_BUSY;
         (void)snprintf(r->error, sizeof r->error, "lookup %.200s: no name server answered in time",
                        r->name);
@@ -529,17 +561,37 @@ static struct query *begin_query(struct net_resolve *r)
 {
     struct channel *c = current_channel(r->loop);
     if (c == NULL) {
-        conclude(r, NB_IO, "the resolver's configuration cannot be used");
+        if (!has_query(r)) {
+            conclude(r, NB_IO, "the resolver's configuration cannot be used");
+        }
         return NULL;
     }
-    uint64_t timeout_ns = r->loop->names->config.timeout_ns;
-    net_timer_start(r->timer, timeout_ns != 0 ? timeout_ns : timeout_default_ns, 0);
+    nb_assert(r->query_count < QUERIES_MAX);
+    if (r->query_count == 0) {
+        const struct net_names_config *config = &r->loop->names->config;
+        uint64_t whole_ns = config->timeout_ns != 0 ? config->timeout_ns : timeout_default_ns;
+        uint64_t query_ns = config->query_ns != 0 ? config->query_ns : query_default_ns;
+        r->due_ns = net_now_ns() + whole_ns;
+        net_timer_start(r->timer, query_ns < whole_ns ? query_ns : whole_ns, 0);
+    }
     struct query *q = nb_alloc_zero(1, sizeof *q);
     *q = (struct query){.channel = c, .resolve = r};
-    r->query = q;
+    r->queries[r->query_count++] = q;
     c->query_count++;
     c->waited_count++;
     return q;
+}
+
+static void ask_for_addresses(struct net_resolve *r, int family)
+{
+    struct query *q = begin_query(r);
+    if (q != NULL) {
+        struct channel *c = q->channel;
+        struct ares_addrinfo_hints hints = {
+            .ai_flags = ARES_AI_ENVHOSTS, .ai_family = family, .ai_socktype = SOCK_STREAM};
+        ares_getaddrinfo(c->ares, r->name, NULL, &hints, on_addrinfo, q);
+        settle(c);
+    }
 }
 
 struct net_resolve *net_resolve_start(struct net_loop *loop, const char *name,
@@ -553,14 +605,7 @@ struct net_resolve *net_resolve_start(struct net_loop *loop, const char *name,
     if (r->done || answer_by_rule(r)) {
         return r;
     }
-    struct query *q = begin_query(r);
-    if (q != NULL) {
-        struct channel *c = q->channel;
-        struct ares_addrinfo_hints hints = {
-            .ai_flags = ARES_AI_ENVHOSTS, .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-        ares_getaddrinfo(c->ares, r->name, NULL, &hints, on_addrinfo, q);
-        settle(c);
-    }
+    ask_for_addresses(r, AF_UNSPEC);
     return r;
 }
 
@@ -583,6 +628,6 @@ struct net_resolve *net_resolve_srv_start(struct net_loop *loop, const char *nam
 
 void net_resolve_cancel(struct net_resolve *r)
 {
-    leave_query(r);
+    leave_queries(r);
     resolve_free(r);
 }

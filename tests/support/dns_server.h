@@ -33,6 +33,7 @@ struct dns_server {
     struct dns_row rows[DNS_ROWS_MAX];
     size_t row_count;
     bool silent, truncate;
+    int silent_type;           /* nothing is said about this type; 0 is none */
     struct nb_random *garbage; /* answers over UDP are damaged by chance */
     size_t udp_count, tcp_count;
     char asked[DNS_ASKED_MAX][256]; /* the first names asked */
@@ -131,7 +132,7 @@ static inline bool dns_answer(struct dns_server *s, struct nb_bytes q, bool over
         (void)snprintf(s->asked[number], sizeof s->asked[0], "%s", name);
     }
     *(over_tcp ? &s->tcp_count : &s->udp_count) += 1;
-    bool silent = s->silent;
+    bool silent = s->silent || type == s->silent_type;
     for (size_t i = 0; i < s->row_count; i++) {
         bool same = strcmp(s->rows[i].name, name) == 0;
         known += same;
