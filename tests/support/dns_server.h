@@ -124,8 +124,8 @@ static inline bool dns_answer(struct dns_server *s, struct nb_bytes q, bool over
                               struct nb_buf *out)
 {
     char name[256];
-    int type;
-    size_t question_len, known = 0, found = 0;
+    int type = 0;
+    size_t question_len = 12, known = 0, found = 0;
     assert_true(q.len >= 12 && dns_question(q, name, &type, &question_len));
     size_t number = s->udp_count + s->tcp_count;
     if (number < DNS_ASKED_MAX) {
