@@ -149,12 +149,13 @@ void net_loop_set_names(struct net_loop *loop, const struct net_names_config *co
 
 /*
  * The addresses of a name, as numbers, with port 0; families alternate and no address comes twice,
- * in the order in which they should be tried. A and AAAA are asked together; truncated answers are
- * asked for again over TCP. `localhost` and what ends in `.localhost` are 127.0.0.1 and ::1 without
- * asking anybody [RFC 6761]; numbers are themselves. Calls `on_done` once, later:
- * NB_OK and at least one address; NB_NOT_FOUND: no such name, or not yet; NB_BUSY: no server
- * answered in time; NB_IO: they failed, or answered what makes no sense; NB_INVALID: not a name.
- * The last come with words. No retries: those are the caller's.
+ * in the order in which they should be tried. A and AAAA are asked together, and after
+ * query_ns without both answers A alone; truncated answers are asked for again over TCP.
+ * `localhost` and what ends in `.localhost` are 127.0.0.1 and ::1 without asking anybody [RFC
+ * 6761]; numbers are themselves. Calls `on_done` once, later: NB_OK and at least one address;
+ * NB_NOT_FOUND: no such name, or not yet; NB_BUSY: no server answered in time; NB_IO: they failed,
+ * or answered what makes no sense; NB_INVALID: not a name. The last come with words. No retries:
+ * those are the caller's.
  */
 NB_MUST_USE struct net_resolve *net_resolve_start(
     struct net_loop *loop, const char *name,
