@@ -6,7 +6,7 @@
 # Needs root or sudo when something is missing. Elsewhere than on Debian and its kin it names what is needed.
 set -eu
 
-build="build-essential cmake ninja-build pkg-config libuv1-dev libnghttp2-dev libprotobuf-c-dev
+build="build-essential cmake ninja-build pkg-config libuv1-dev libc-ares-dev libnghttp2-dev libprotobuf-c-dev
     protobuf-c-compiler protobuf-compiler liblmdb-dev libssl-dev libhttp-parser-dev libxxhash-dev libjansson-dev libaio-dev
     libcmocka-dev"
 test="$build curl iproute2 openssl procps python3"
@@ -35,7 +35,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
     for tool in cc cmake ninja protoc-c; do
         if ! command -v "$tool" >/dev/null 2>&1; then
             echo "setup: no apt-get here, so nothing is installed. Needed: a C17 compiler, cmake, ninja," \
-                "pkg-config, libuv, nghttp2, protobuf-c with protoc-c, lmdb, openssl 3, xxhash, jansson," \
+                "pkg-config, libuv, c-ares, nghttp2, protobuf-c with protoc-c, lmdb, openssl 3, xxhash, jansson," \
                 "libaio, cmocka (with static archives for the release build)" >&2
             exit 1
         fi

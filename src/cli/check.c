@@ -524,7 +524,8 @@ const struct cli_command cli_command_check = {
     .help = "Proves that a cluster works and that its nodes agree",
     .more = "Writes values, reads every one back through every live node, and compares the nodes' "
             "logs and data. A node that is down is shown and is no failure. Exit code: 0 all is "
-            "right, 1 wrong values or differing logs, 2 no quorum.",
+            "right, 1 wrong values or differing logs, 2 no quorum. Without arguments: the nodes of "
+            "--endpoints, or else those behind --service.",
     .group = "Cluster",
     .options = &options,
     .argument_max = 64,

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "cli/commands.h"
+#include "cli/endpoints.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -13,6 +14,14 @@
 static const struct nb_option global_options[] = {
     {.name = "endpoints", .type = NB_OPTION_LIST, .default_text = "127.0.0.1:2379",
      .metavar = "HOST:PORT,...", .group = "Connection", .help = "members to talk to; also from ETCDCTL_ENDPOINTS or NABATA_ENDPOINTS"},
+    {.name = "service", .type = NB_OPTION_STRING,
+     .metavar = "NAME", .group = "Connection", .help = "when no endpoints are given: the members behind this service, by its SRV records _client._tcp.NAME, or all its addresses; also from NABATA_SERVICE"},
+    {.name = "client-port", .type = NB_OPTION_UINT64, .default_text = "6000",
+     .metavar = "PORT", .group = "Connection", .help = "port of a service's addresses, when it has no SRV records; also from NABATA_CLIENT_PORT"},
+    {.name = "discovery-srv", .letter = 'd', .type = NB_OPTION_STRING,
+     .metavar = "DOMAIN", .group = "Connection", .help = "members from SRV records _etcd-client._tcp.DOMAIN, before --endpoints"},
+    {.name = "discovery-srv-name", .type = NB_OPTION_STRING,
+     .metavar = "NAME", .group = "Connection", .help = "then of _etcd-client-NAME._tcp.DOMAIN"},
     {.name = "command-timeout", .type = NB_OPTION_DURATION, .default_text = "5s",
      .group = "Connection", .help = "how long one request may take"},
     {.name = "dial-timeout", .type = NB_OPTION_DURATION, .default_text = "2s",
@@ -34,8 +43,6 @@ static const struct nb_option global_options[] = {
     {.name = "user", .type = NB_OPTION_STRING, .flags = NB_OPTION_UNSUPPORTED | NB_OPTION_HIDDEN, .reason = "authentication is not supported by this client yet"},
     {.name = "password", .type = NB_OPTION_STRING, .flags = NB_OPTION_UNSUPPORTED | NB_OPTION_HIDDEN, .reason = "authentication is not supported by this client yet"},
     {.name = "auth-jwt-token", .type = NB_OPTION_STRING, .flags = NB_OPTION_UNSUPPORTED | NB_OPTION_HIDDEN, .reason = "authentication is not supported by this client yet"},
-    {.name = "discovery-srv", .letter = 'd', .type = NB_OPTION_STRING, .flags = NB_OPTION_UNSUPPORTED | NB_OPTION_HIDDEN, .reason = "name the members with --endpoints instead"},
-    {.name = "discovery-srv-name", .type = NB_OPTION_STRING, .flags = NB_OPTION_UNSUPPORTED | NB_OPTION_HIDDEN, .reason = "name the members with --endpoints instead"},
 };
 /* clang-format on */
 
@@ -133,7 +140,31 @@ int cli_reconnect(struct cli *cli, const char *const *endpoints, size_t count, u
 int cli_connect(struct cli *cli, unsigned lanes)
 {
     const struct nb_option_value *list = nb_options_get(&cli->options, "endpoints");
-    return cli_reconnect(cli, list->items, list->item_count, lanes);
+    struct endpoints_source from = {
+        .discovery_srv = nb_options_string(&cli->options, "discovery-srv"),
+        .discovery_srv_name = nb_options_string(&cli->options, "discovery-srv-name"),
+        .service = nb_options_string(&cli->options, "service"),
+    };
+    bool given = nb_options_given(&cli->options, "endpoints");
+    if (*from.discovery_srv == '\0' && (given || *from.service == '\0')) {
+        return cli_reconnect(cli, list->items, list->item_count, lanes);
+    }
+    uint64_t port = nb_options_uint64(&cli->options, "client-port");
+    if (port == 0 || port > UINT16_MAX) {
+        return cli_fail(CLI_BAD_ARGUMENTS, "--client-port must be from 1 to 65535");
+    }
+    from.client_port = (uint16_t)port;
+    if (cli->loop == NULL) {
+        cli->loop = net_loop_create();
+    }
+    struct endpoints_found found;
+    struct net_error error;
+    if (endpoints_find(cli->loop, &from, &cli->arena, &found, &error) != NB_OK) {
+        return cli_fail(CLI_BAD_CONNECTION, "no member of %s found: %s",
+                        *from.discovery_srv != '\0' ? from.discovery_srv : from.service,
+                        error.text);
+    }
+    return cli_reconnect(cli, found.items, found.count, lanes);
 }
 
 void cli_pack(struct nb_buf *out, const ProtobufCMessage *message)

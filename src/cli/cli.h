@@ -88,7 +88,8 @@ int cli_fail_call(const struct client_answer *answer);
 /* Writes `out` to stdout. */
 int cli_flush(struct cli *cli);
 
-/* Makes the client for --endpoints, or says why not and returns the exit code. */
+/* Makes the client for --endpoints, or else for the members of --discovery-srv or --service; or
+ * says why not and returns the exit code. */
 NB_MUST_USE int cli_connect(struct cli *cli, unsigned lanes);
 /* Another list of endpoints (after MemberList, for --cluster). */
 NB_MUST_USE int cli_reconnect(struct cli *cli, const char *const *endpoints, size_t count,

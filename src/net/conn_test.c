@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -483,6 +484,39 @@ static void every_kind_of_event_ends_in_a_turn_hook(void **state)
     close_world(&w);
 }
 
+static void a_unix_socket_is_taken_over_only_from_the_dead(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w);
+    char folder[] = "/tmp/nabata-net-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    struct net_address at = {.scheme = NET_SCHEME_UNIX};
+    (void)snprintf(at.host, sizeof at.host, "%s/sock", folder);
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    (void)snprintf(un.sun_path, sizeof un.sun_path, "%s/sock", folder);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof un), 0);
+    (void)close(fd); /* as a killed process leaves it */
+    struct net_listener *first, *second;
+    assert_int_equal(net_listener_open(w.loop, &at, NULL, on_accept, &w, &first, NULL), NB_OK);
+    struct net_error error;
+    assert_int_equal(net_listener_open(w.loop, &at, NULL, on_accept, &w, &second, &error),
+                     NB_LOCKED);
+    UNTIL(&w, w.server.closes == 1); /* its question whether somebody lives there */
+    w.server.closes = 0;
+    w.accepts = 0;
+    w.address = at;
+    join(&w);
+    net_conn_write(w.client.conn, nb_bytes_str("hello"));
+    UNTIL(&w, w.server.got.len == 5);
+    net_listener_close(first);
+    assert_int_equal(access(at.host, F_OK), -1);
+    assert_int_equal(rmdir(folder), 0);
+    close_world(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -499,6 +533,7 @@ int main(void)
         cmocka_unit_test(N16_accepting_pauses_when_descriptors_run_short),
         cmocka_unit_test(unix_sockets_work_too),
         cmocka_unit_test(every_kind_of_event_ends_in_a_turn_hook),
+        cmocka_unit_test(a_unix_socket_is_taken_over_only_from_the_dead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,13 +1,10 @@
 #include "net/loop.h"
 
-#include <netdb.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
 static const uint64_t timeout_default_ns = UINT64_C(5000000000);
-
-enum { ADDRESSES_MAX = 16 };
 
 /* One try of one address. Outlives its connect when that gives up first. */
 struct attempt {
@@ -22,13 +19,13 @@ struct net_connect {
     uint64_t timeout_ns;
     void (*on_done)(void *user, struct net_conn *conn, enum nb_status status, const char *error);
     void *user;
-    uv_getaddrinfo_t resolve;
+    struct net_resolve *resolve; /* on its way, or NULL */
     struct net_timer *timer;
     struct attempt *attempt;
-    struct sockaddr_storage addresses[ADDRESSES_MAX];
+    struct sockaddr_storage addresses[NET_RESOLVED_MAX];
     size_t address_count, next_address;
-    enum nb_status status; /* of the last failure */
-    bool resolving, canceled;
+    enum nb_status status; /* of the last failure that tells something */
+    bool tried;            /* an address has failed */
     char error[256];
 };
 
@@ -37,18 +34,25 @@ static void try_next(struct net_connect *n);
 static void release(struct net_connect *n)
 {
     net_timer_destroy(n->timer);
-    n->timer = NULL;
-    if (!n->resolving) {
-        nb_free(n);
-    }
+    nb_free(n);
 }
 
-static void fail_with(struct net_connect *n, int error)
+static void fail_saying(struct net_connect *n, enum nb_status status, const char *why)
 {
     char text[280];
     net_address_format(&n->to, text, sizeof text);
-    (void)snprintf(n->error, sizeof n->error, "connect to %.150s: %s", text, uv_strerror(error));
-    n->status = net_status_of_uv(error);
+    (void)snprintf(n->error, sizeof n->error, "connect to %.120s: %.110s", text, why);
+    n->status = status;
+}
+
+/* That a family is not there (no IPv6, say) hides nothing that another address has told. */
+static void fail_with(struct net_connect *n, int error)
+{
+    bool tells = error != UV_EADDRNOTAVAIL && error != UV_EAFNOSUPPORT && error != UV_ENETUNREACH;
+    if (tells || !n->tried) {
+        fail_saying(n, net_status_of_uv(error), uv_strerror(error));
+    }
+    n->tried = true;
 }
 
 static void drop_attempt(struct net_connect *n)
@@ -137,40 +141,35 @@ static void try_next(struct net_connect *n)
     conclude(n, NULL);
 }
 
-static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *list)
-{
-    struct net_connect *n = request->data;
-    net_stir(n->loop);
-    n->resolving = false;
-    for (struct addrinfo *i = list; i != NULL && n->address_count < ADDRESSES_MAX; i = i->ai_next) {
-        if (i->ai_addrlen <= sizeof n->addresses[0]) {
-            memcpy(&n->addresses[n->address_count++], i->ai_addr, i->ai_addrlen);
-        }
-    }
-    uv_freeaddrinfo(list);
-    if (n->canceled) {
-        nb_free(n);
-        return;
-    }
-    if (status != 0) {
-        fail_with(n, status);
-    }
-    if (n->timer != NULL) {
-        net_timer_stop(n->timer);
-    }
-    try_next(n);
-}
-
-static void add_numeric(struct net_connect *n)
+bool net_sockaddr_of(const char *host, uint16_t port, struct sockaddr_storage *out)
 {
     struct sockaddr_in four;
     struct sockaddr_in6 six;
-    const char *host = n->to.host[0] == 0 ? "127.0.0.1" : n->to.host;
-    if (uv_ip4_addr(host, n->to.port, &four) == 0) {
-        memcpy(&n->addresses[n->address_count++], &four, sizeof four);
-    } else if (uv_ip6_addr(host, n->to.port, &six) == 0) {
-        memcpy(&n->addresses[n->address_count++], &six, sizeof six);
+    memset(out, 0, sizeof *out);
+    if (uv_ip4_addr(host, port, &four) == 0) {
+        memcpy(out, &four, sizeof four);
+        return true;
     }
+    if (strchr(host, ':') != NULL && uv_ip6_addr(host, port, &six) == 0) {
+        memcpy(out, &six, sizeof six);
+        return true;
+    }
+    return false;
+}
+
+static void on_resolved(void *user, enum nb_status status, const struct net_address *addresses,
+                        size_t count, const char *error)
+{
+    struct net_connect *n = user;
+    n->resolve = NULL;
+    for (size_t i = 0; i < count; i++) {
+        n->address_count +=
+            net_sockaddr_of(addresses[i].host, n->to.port, &n->addresses[n->address_count]) ? 1 : 0;
+    }
+    if (status != NB_OK) {
+        fail_saying(n, status, error);
+    }
+    try_next(n);
 }
 
 struct net_connect *net_connect_start(struct net_loop *loop, const struct net_address *to,
@@ -186,34 +185,23 @@ struct net_connect *net_connect_start(struct net_loop *loop, const struct net_ad
     n->on_done = on_done;
     n->user = user;
     n->timer = net_timer_create(loop, on_time, n);
-    fail_with(n, UV_EAI_NONAME);
+    fail_saying(n, NB_NOT_FOUND, "no such host");
     if (to->scheme == NET_SCHEME_UNIX || to->scheme == NET_SCHEME_UNIXS) {
         n->addresses[0].ss_family = AF_UNIX;
         n->address_count = 1;
-    } else if (to->host[0] == 0 || net_address_is_numeric(to)) {
-        add_numeric(n);
+        net_timer_start(n->timer, 0, 0); /* later, not from within this call */
     } else {
-        struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-        char port[8];
-        (void)snprintf(port, sizeof port, "%u", (unsigned)to->port);
-        n->resolve.data = n;
-        int rc = uv_getaddrinfo(&loop->uv, &n->resolve, on_resolved, to->host, port, &hints);
-        if (rc == 0) {
-            n->resolving = true;
-            return n;
-        }
-        fail_with(n, rc);
+        n->resolve =
+            net_resolve_start(loop, to->host[0] == 0 ? "127.0.0.1" : to->host, on_resolved, n);
     }
-    net_timer_start(n->timer, 0, 0); /* later, not from within this call */
     return n;
 }
 
 void net_connect_cancel(struct net_connect *n)
 {
     drop_attempt(n);
-    n->canceled = true;
-    if (n->resolving) {
-        (void)uv_cancel((uv_req_t *)&n->resolve);
+    if (n->resolve != NULL) {
+        net_resolve_cancel(n->resolve);
     }
     release(n);
 }

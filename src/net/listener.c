@@ -1,9 +1,12 @@
 #include "net/loop.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { BACKLOG_DEFAULT = 1024, RESERVE_DEFAULT = 32, RETRY_MS = 1000 };
@@ -126,6 +129,27 @@ static int bind_tcp(struct net_listener *l, const struct net_address *at, bool r
     return rc == 0 ? uv_tcp_bind(&l->handle.tcp, address, 0) : rc;
 }
 
+/* A process that was killed leaves its socket behind: a name that nobody listens at is taken over.
+ */
+static void remove_dead_socket(const char *path)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    struct stat s;
+    size_t len = strlen(path);
+    if (len >= sizeof un.sun_path || lstat(path, &s) != 0 || !S_ISSOCK(s.st_mode)) {
+        return;
+    }
+    memcpy(un.sun_path, path, len + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return;
+    }
+    if (connect(fd, (const struct sockaddr *)&un, sizeof un) != 0 && errno == ECONNREFUSED) {
+        (void)unlink(path);
+    }
+    (void)close(fd);
+}
+
 static void on_listener_closed(uv_handle_t *handle)
 {
     struct net_listener *l = handle->data;
@@ -180,6 +204,7 @@ enum nb_status net_listener_open(struct net_loop *loop, const struct net_address
     loop->listeners = l;
     int rc;
     if (at->scheme == NET_SCHEME_UNIX || at->scheme == NET_SCHEME_UNIXS) {
+        remove_dead_socket(at->host);
         rc = uv_pipe_init(&loop->uv, &l->handle.pipe, 0);
         l->open_handles += rc == 0;
         rc = rc == 0 ? uv_pipe_bind(&l->handle.pipe, at->host) : rc;

@@ -162,6 +162,7 @@ void net_loop_destroy(struct net_loop *loop)
     loop->hook_count = 0;
     loop->busy = false;
     net_listeners_close(loop);
+    net_names_destroy(loop);
     for (struct net_conn *c = loop->conns; c != NULL; c = c->next) {
         net_conn_end(c, NB_CANCELED);
     }

@@ -38,8 +38,9 @@ struct net_loop {
     size_t conn_count, closing_count;
     struct nb_buf pool[NET_POOL_BUFFERS_MAX]; /* empty buffers with memory */
     size_t pool_count;
-    struct nb_buf sink;   /* output of connections that have ended */
-    uint8_t *read_buffer; /* NET_READ_SIZE bytes, shared by all connections */
+    struct nb_buf sink;      /* output of connections that have ended */
+    uint8_t *read_buffer;    /* NET_READ_SIZE bytes, shared by all connections */
+    struct net_names *names; /* owned; NULL until a name is asked for */
 };
 
 struct net_conn {
@@ -71,6 +72,12 @@ static inline void net_stir(struct net_loop *loop)
 }
 enum nb_status net_status_of_uv(int error);
 void net_error_set(struct net_error *error, const char *format, ...) NB_PRINTF(2, 3);
+
+/* names.c: the resolves must have ended or been canceled. */
+void net_names_destroy(struct net_loop *loop);
+
+/* connect.c: numbers to an address; false when they are none. */
+NB_MUST_USE bool net_sockaddr_of(const char *host, uint16_t port, struct sockaddr_storage *out);
 
 /* conn.c */
 NB_MUST_USE struct net_conn *net_conn_new(struct net_loop *loop, bool is_pipe);

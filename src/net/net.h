@@ -11,12 +11,15 @@
  *
  * Invariants:
  *   N1  no callback of a handle runs after its on_close, or after its destroy or cancel call
- * returned N2  every handle may be closed or destroyed from within any callback, its own included
+ *       returned
+ *   N2  every handle may be closed or destroyed from within any callback, its own included
  *   N3  a started connection gets exactly one on_close, never from within net_conn_close or
  *       net_conn_abort themselves but later in the loop; the handle is gone when on_close returns
  *   N4  an idle connection holds no buffers: input is read into one buffer shared by the loop,
- * output buffers come from a pool and go back when empty N5  nothing blocks: names are resolved on
- * a thread of libuv's pool N6  all descriptors are close-on-exec, SIGPIPE is ignored [Z07]
+ *       output buffers come from a pool and go back when empty
+ *   N5  nothing blocks: name servers are asked over sockets of the loop, each name on its own, so
+ *       that a silent server delays nobody but who waits for its answer [K02]
+ *   N6  all descriptors are close-on-exec, SIGPIPE is ignored [Z07]
  */
 #ifndef NABATA_NET_NET_H
 #define NABATA_NET_NET_H
@@ -32,6 +35,7 @@ struct net_wake;
 struct net_listener;
 struct net_conn;
 struct net_connect;
+struct net_resolve;
 
 /* Words for a person about the last failure; filled only on failure. */
 struct net_error {
@@ -127,6 +131,55 @@ void net_address_format(const struct net_address *a, char *to, size_t size);
 /* True when the host is written as numbers, so that no resolver is asked. */
 bool net_address_is_numeric(const struct net_address *a);
 
+/* ---- names ---- */
+
+enum { NET_RESOLVED_MAX = 16, NET_SRV_MAX = 64 }; /* what is left out of a longer answer */
+
+/* Where names come from. All zero is what a program wants: /etc/resolv.conf with its search list
+ * and ndots, read again when it has changed, and /etc/hosts; neither has to be there. */
+struct net_names_config {
+    const char *resolv_conf; /* NULL: /etc/resolv.conf */
+    const char *servers;     /* NULL: those of resolv.conf; else "127.0.0.1:5353,[::1]:53" */
+    uint64_t query_ns;       /* 0: 1 s for the first try of each server; it doubles each round */
+    uint64_t timeout_ns;     /* 0: 5 s for a name as a whole */
+};
+
+/* For what is asked from now on. Strings are copied. */
+void net_loop_set_names(struct net_loop *loop, const struct net_names_config *config);
+
+/*
+ * The addresses of a name, as numbers, with port 0; families alternate and no address comes twice,
+ * in the order in which they should be tried. A and AAAA are asked together, and after
+ * query_ns without both answers A alone; truncated answers are asked for again over TCP.
+ * `localhost` and what ends in `.localhost` are 127.0.0.1 and ::1 without asking anybody [RFC
+ * 6761]; numbers are themselves. Calls `on_done` once, later: NB_OK and at least one address;
+ * NB_NOT_FOUND: no such name, or not yet; NB_BUSY: no server answered in time; NB_IO: they failed,
+ * or answered what makes no sense; NB_INVALID: not a name. The last come with words. No retries:
+ * those are the caller's.
+ */
+NB_MUST_USE struct net_resolve *net_resolve_start(
+    struct net_loop *loop, const char *name,
+    void (*on_done)(void *user, enum nb_status status, const struct net_address *addresses,
+                    size_t count, const char *error),
+    void *user);
+
+/* A service's place, out of an SRV record. [RFC 2782] */
+struct net_srv {
+    char target[256]; /* a name, without the last dot */
+    uint16_t port, priority, weight;
+};
+
+/* The SRV records of a name such as "_etcd-server._tcp.example.com": by priority rising, then
+ * weight falling, then target and port, so that everybody who asks sees one order. Statuses as
+ * above; a target of "." is NB_NOT_FOUND. */
+NB_MUST_USE struct net_resolve *net_resolve_srv_start(
+    struct net_loop *loop, const char *name,
+    void (*on_done)(void *user, enum nb_status status, const struct net_srv *records, size_t count,
+                    const char *error),
+    void *user);
+/* Only before on_done, which then does not come. */
+void net_resolve_cancel(struct net_resolve *resolve);
+
 /* ---- listening ---- */
 
 struct net_listen_options {
@@ -137,7 +190,8 @@ struct net_listen_options {
     unsigned descriptor_reserve;
 };
 
-/* Takes a name only when it is "localhost" or numeric. The accept callback must call net_conn_start
+/* Takes a name only when it is "localhost" or numeric. A unix socket that nobody listens at (any
+ * more) is replaced; it goes when the listener closes. The accept callback must call net_conn_start
  * or net_conn_abort before it returns. Failure: NB_INVALID, NB_LOCKED (address in use), NB_ACCESS,
  * NB_IO, with words in `error` (may be NULL). */
 NB_MUST_USE enum nb_status net_listener_open(struct net_loop *loop, const struct net_address *at,
@@ -207,10 +261,10 @@ size_t net_loop_conn_count(const struct net_loop *loop);
 
 /* ---- connecting ---- */
 
-/* Resolves `to` (on a thread, unless numeric) and tries its addresses in order, each for at most
+/* Resolves `to` as net_resolve_start does and tries its addresses in order, each for at most
  * `timeout_ns` (0: 5 s). Calls `on_done` once, later: with a connection to be started or aborted
- * before it returns, or with NULL, a status (NB_NOT_FOUND: no such name; NB_CLOSED: refused;
- * NB_BUSY: timed out; NB_IO) and words. No retries: those are the caller's. */
+ * before it returns, or with NULL, a status (NB_NOT_FOUND: no such name, or not yet; NB_CLOSED:
+ * refused; NB_BUSY: timed out; NB_IO) and words. No retries: those are the caller's. */
 NB_MUST_USE struct net_connect *net_connect_start(
     struct net_loop *loop, const struct net_address *to, uint64_t timeout_ns,
     void (*on_done)(void *user, struct net_conn *conn, enum nb_status status, const char *error),

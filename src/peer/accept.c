@@ -129,6 +129,40 @@ static void refuse(struct peer_conn *c, const struct peer_hello *h,
     peer_conn_close(c);
 }
 
+void peer_remote_ip(const struct net_conn *net, char *to, size_t size)
+{
+    static const char mapped[] = "::ffff:";
+    char text[80];
+    (void)snprintf(text, sizeof text, "%s", net_conn_peer(net));
+    char *from = text, *end = strrchr(text, ':');
+    to[0] = 0;
+    if (end == NULL) {
+        return; /* a unix socket */
+    }
+    *end = 0;
+    if (text[0] == '[' && end[-1] == ']') {
+        end[-1] = 0;
+        from = text + 1;
+    }
+    if (strncmp(from, mapped, sizeof mapped - 1) == 0 && strchr(from, '.') != NULL) {
+        from += sizeof mapped - 1;
+    }
+    (void)snprintf(to, size, "%s", from);
+}
+
+/* A probe that names itself: where a member of ours was seen, if nobody knows better. */
+static void learn_from_probe(struct peer_transport *t, const struct peer_hello *h)
+{
+    struct peer *p = peer_find(t, h->from);
+    struct peer_status s;
+    if (p == NULL || !p->set || !peer_status_of(t, h->from, &s) || s.heard_up || s.control_up ||
+        (h->cluster_id != t->config.cluster_id && h->cluster_id != 0) ||
+        (h->boot_count <= p->boot_count && h->boot_id != p->boot_id)) {
+        return;
+    }
+    peer_learn(p, h->remote, h->listen_port);
+}
+
 static enum peer_refusal_code check_identity(const struct peer_transport *t,
                                              const struct peer_hello *h)
 {
@@ -211,6 +245,7 @@ void peer_accept_hello(struct peer_conn *c, struct nb_bytes payload)
         peer_accept_garbage(c, status);
         return;
     }
+    peer_remote_ip(c->net, h.remote, sizeof h.remote);
     struct peer_refusal refusal = {0};
     const struct peer *known = peer_find(t, h.from);
     uint64_t seen_before = known == NULL ? 0 : known->boot_count;
@@ -246,6 +281,7 @@ void peer_accept_hello(struct peer_conn *c, struct nb_bytes payload)
     if (p == NULL) {
         welcome(c, &h, refusal.seen_boot_count);
         peer_conn_close(c);
+        learn_from_probe(t, &h);
         return;
     }
     supersede(p, c);
@@ -253,7 +289,8 @@ void peer_accept_hello(struct peer_conn *c, struct nb_bytes payload)
     p->status.heard_ns = c->heard_ns;
     welcome(c, &h, refusal.seen_boot_count);
     if (h.channel == PEER_CHANNEL_CONTROL) {
-        /* It is there and its name may just have become known: no reason to wait any longer. */
+        /* It is there, whether its name says so already or not: no reason to wait any longer. */
+        peer_learn(p, h.remote, h.listen_port);
         peer_link_reset_backoff(&p->control);
         peer_link_kick(&p->control);
     }

@@ -173,7 +173,10 @@ static void on_welcome(struct peer_conn *c, struct nb_bytes payload)
     struct peer_hello hello;
     if (peer_hello_decode(payload, &hello) != NB_OK) {
         malformed(c);
-    } else if (c->link != NULL) {
+        return;
+    }
+    peer_remote_ip(c->net, hello.remote, sizeof hello.remote);
+    if (c->link != NULL) {
         peer_link_on_welcome(c->link, &hello);
     } else if (c->source != NULL) {
         peer_source_on_welcome(c->source, &hello);

@@ -171,6 +171,7 @@ static struct peer_hello sample_hello(void)
                                .boot_count = 4,
                                .fresh = true,
                                .seen_boot_count = 5,
+                               .listen_port = 6001,
                                .name = "ss-0",
                                .version = "0.1.0",
                                .card = nb_bytes_str("a card")};
@@ -191,6 +192,7 @@ static void a_hello_comes_out_as_it_went_in(void **state)
     assert_int_equal(out.boot_id, 3);
     assert_int_equal(out.boot_count, 4);
     assert_int_equal(out.seen_boot_count, 5);
+    assert_int_equal(out.listen_port, 6001);
     assert_true(out.fresh);
     assert_string_equal(out.name, "ss-0");
     assert_string_equal(out.version, "0.1.0");

@@ -63,6 +63,7 @@ void peer_hello_encode(const struct peer_hello *h, struct nb_buf *to)
     nb_put_u16(fixed + 6, (uint16_t)h->protocol_version);
     fixed[8] = (uint8_t)h->channel;
     fixed[9] = h->fresh ? FLAG_FRESH : 0;
+    nb_put_u16(fixed + 10, h->listen_port);
     nb_put_u64(fixed + 12, h->cluster_id);
     nb_put_u64(fixed + 20, h->from);
     nb_put_u64(fixed + 28, h->to);
@@ -104,6 +105,7 @@ enum nb_status peer_hello_decode(struct nb_bytes from, struct peer_hello *out)
     }
     h.channel = (enum peer_channel)fixed[8];
     h.fresh = (fixed[9] & FLAG_FRESH) != 0;
+    h.listen_port = nb_get_u16(fixed + 10);
     h.cluster_id = nb_get_u64(fixed + 12);
     h.from = nb_get_u64(fixed + 20);
     h.to = nb_get_u64(fixed + 28);

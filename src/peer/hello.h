@@ -6,7 +6,7 @@
  *        6     2  protocol version
  *        8     1  channel
  *        9     1  flags: 1 = fresh
- *       10     2  zero
+ *       10     2  port its sender listens on, 0 is unknown
  *       12  6x8   cluster id, from, to, boot id, boot count, seen boot count
  *       60        name and version (a length byte before each), card (two length bytes before it)
  *

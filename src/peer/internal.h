@@ -69,8 +69,11 @@ struct peer_link {
     struct peer_conn *conn;
     struct net_timer *timer; /* the next attempt, or the end of patience with a handshake */
     uint64_t backoff_ns;     /* 0: none yet */
-    size_t address_next;     /* to be tried next */
-    size_t address_tried;    /* tried last */
+    /* A round tries every address once: the names from address_good on, and the learned one before
+     * or after them. Then comes a wait. */
+    size_t round_at;    /* attempts made in this round; 0: it is to begin */
+    bool learned_first; /* in this round */
+    size_t tried;       /* the last attempt: place in addresses, or their count for `learned` */
     uint64_t up_ns;
     uint64_t logged_ns; /* when its troubles were last logged; 0 is never */
     enum nb_status logged_status;
@@ -84,7 +87,8 @@ struct peer {
     struct peer *next_removed;
     struct net_address *addresses; /* owned */
     size_t address_count;
-    size_t address_good; /* where it was last found */
+    size_t address_good;        /* where it was last found; address_count: at `learned` */
+    struct net_address learned; /* where it was last heard from; port 0: nowhere */
     struct peer_link control, log;
     struct peer_source *source;   /* the transfer to it */
     uint64_t boot_id, boot_count; /* the highest seen */
@@ -131,6 +135,7 @@ struct peer_transport {
     struct peer_config config; /* strings and card owned */
     struct net_listener *listeners[PEER_LISTEN_COUNT_MAX];
     size_t listener_count;
+    uint16_t listen_port;               /* of the first one that has a port */
     struct peer *peers[PEER_COUNT_MAX]; /* owned; ascending by id */
     size_t peer_count;
     struct peer *removed;    /* to be freed by peer_leave */
@@ -180,6 +185,12 @@ void peer_drop_unused(struct peer *p);
 /* Runs peer_transport_deferred soon, from the loop. */
 void peer_defer(struct peer_transport *t, uint64_t delay_ns);
 void peer_note_unreachable(struct peer *p);
+/* Address `at` of a member: of those it was set to, or (at their count) the learned one. */
+const struct net_address *peer_address(const struct peer *p, size_t at);
+size_t peer_address_count(const struct peer *p); /* with the learned one */
+/* `p` was heard from `ip` and listens on `port`: dialled there at once if it is not connected. */
+void peer_learn(struct peer *p, const char *ip, uint16_t port);
+void peer_unlearn(struct peer *p);
 /* What we say of ourselves. */
 struct peer_hello peer_own_hello(const struct peer_transport *t, enum peer_channel channel,
                                  uint64_t to);
@@ -214,6 +225,8 @@ void peer_link_init(struct peer_link *l, struct peer *p, enum peer_channel chann
 void peer_link_deinit(struct peer_link *l);
 /* Dials now if it can and is not at it already. */
 void peer_link_kick(struct peer_link *l);
+/* Begins a round with the learned address, also when a name is being tried. */
+void peer_link_try_learned(struct peer_link *l);
 void peer_link_reset_backoff(struct peer_link *l);
 /* The connection (ended already) is gone. */
 void peer_link_lost(struct peer_link *l, enum peer_down_reason reason, const char *why);
@@ -226,6 +239,8 @@ void peer_link_on_refused(struct peer_link *l, const struct peer_refusal *refusa
 
 void peer_on_accept(void *user, struct net_conn *net);
 void peer_accept_hello(struct peer_conn *c, struct nb_bytes payload);
+/* The other side as an address alone: "10.0.0.1", also where IPv4 came through an IPv6 socket. */
+void peer_remote_ip(const struct net_conn *net, char *to, size_t size);
 /* Not our protocol, as `status` and the first bytes show. */
 void peer_accept_garbage(struct peer_conn *c, enum nb_status status);
 

@@ -53,8 +53,10 @@ static void retry_later(struct peer_link *l)
         return;
     }
     /* All addresses of a round are tried in quick succession. */
-    bool round_over = p->address_count == 0 || l->address_next % p->address_count == 0;
-    net_timer_start(l->timer, round_over ? next_delay(l) : 0, 0);
+    if (l->round_at >= peer_address_count(p)) {
+        l->round_at = 0;
+    }
+    net_timer_start(l->timer, l->round_at == 0 ? next_delay(l) : 0, 0);
 }
 
 /* One line when the kind of trouble changes, then one a minute. */
@@ -135,6 +137,45 @@ static void on_connected(void *user, struct net_conn *net, enum nb_status status
     peer_leave(t);
 }
 
+/* The next address of the round. Who talks to us from somewhere, or was last found there, is
+ * sought there first: no name server is needed. Else the names come first [K01]. */
+static size_t next_address(struct peer_link *l)
+{
+    const struct peer *p = l->peer;
+    bool learned = p->learned.port != 0;
+    if (l->round_at == 0) {
+        struct peer_status s = {0};
+        (void)!peer_status_of(p->transport, p->id, &s);
+        l->learned_first = learned && (s.heard_up || p->address_good == p->address_count);
+    }
+    size_t at = l->round_at++;
+    if (learned && at == (l->learned_first ? 0 : p->address_count)) {
+        return p->address_count;
+    }
+    at -= learned && l->learned_first ? 1 : 0;
+    size_t good = p->address_good < p->address_count ? p->address_good : 0;
+    return (good + at) % p->address_count;
+}
+
+void peer_link_try_learned(struct peer_link *l)
+{
+    struct peer *p = l->peer;
+    if (p->removed || p->transport->destroyed || l->conn != NULL) {
+        return;
+    }
+    if (l->connect != NULL) {
+        if (l->tried == p->address_count) {
+            return;
+        }
+        net_connect_cancel(l->connect);
+        l->connect = NULL;
+    }
+    l->round_at = 0;
+    l->backoff_ns = 0;
+    p->address_good = p->address_count; /* so the round begins there */
+    peer_link_kick(l);
+}
+
 void peer_link_kick(struct peer_link *l)
 {
     struct peer *p = l->peer;
@@ -149,9 +190,8 @@ void peer_link_kick(struct peer_link *l)
         return;
     }
     net_timer_stop(l->timer);
-    l->address_tried = l->address_next % p->address_count;
-    l->address_next = (l->address_tried + 1) % p->address_count;
-    const struct net_address *to = &p->addresses[l->address_tried];
+    l->tried = next_address(l);
+    const struct net_address *to = peer_address(p, l->tried);
     p->status.connect_count++;
     l->connect =
         net_connect_start(t->config.loop, to, t->config.connect_timeout_ns, on_connected, l);
@@ -194,6 +234,11 @@ static void note_refusal(struct peer_link *l, const struct peer_refusal *refusal
     struct peer_transport *t = p->transport;
     const char *text = refusal->text[0] != 0 ? refusal->text : peer_refusal_name(refusal->code);
     (void)snprintf(p->status.last_error, sizeof p->status.last_error, "%s", text);
+    bool stranger = refusal->code == PEER_REFUSAL_TO || refusal->code == PEER_REFUSAL_CLUSTER ||
+                    refusal->code == PEER_REFUSAL_NO_CLUSTER;
+    if (stranger && l->tried == p->address_count) {
+        peer_unlearn(p); /* somebody else has that address now [M09] */
+    }
     bool changed = p->status.refusal != refusal->code || p->status.refused_by_us != by_us;
     p->status.refusal = refusal->code;
     p->status.refused_by_us = by_us;
@@ -241,8 +286,8 @@ void peer_link_on_welcome(struct peer_link *l, const struct peer_hello *hello)
     peer_conn_up(c, p, hello);
     l->up_ns = peer_now(t);
     l->logged_ns = 0;
-    l->address_next = l->address_tried; /* where it was is where it is sought first */
-    p->address_good = l->address_tried;
+    l->round_at = 0;
+    p->address_good = l->tried; /* where it was is where it is sought first */
     p->status.heard_ns = c->heard_ns;
     p->status.refusal = PEER_REFUSAL_NONE;
     nb_log(t->config.logger, NB_LOG_INFO, "peer.up",

@@ -14,6 +14,11 @@
  * Addresses are names that are resolved again at every attempt [K01]; one that does not resolve
  * means "not yet" [K02]. Attempts go on for ever, with back-off and jitter.
  *
+ * A hello says the port its sender listens on. Where the newest control connection (or probe) of a
+ * member came from, with that port, is one more address of it: dialled at once when it is heard,
+ * and first of all after the names gave nothing. So a member that moved is found again while the
+ * name servers are behind, or down. The handshake keeps strangers out there as everywhere [M09].
+ *
  * Invariants:
  *   P1  a message is handed over only from a connection whose handshake named our cluster, us, and
  *       the member and boot it comes from, and only if its from and to say the same [M09]
@@ -72,6 +77,10 @@ struct peer_hello {
     bool fresh; /* started with an empty data folder, and has neither voted nor stored anything */
     uint64_t seen_boot_count; /* in an answer: the highest boot count of the asker's earlier boots
                                  that the answerer has seen; 0 is none */
+    uint16_t listen_port; /* where others reach who says this; 0 is unknown. Of our own hellos: the
+                             port of the first peer_transport_listen */
+    char remote[56];      /* the IP the connection of a received hello comes from, as text; "" is
+                             unknown. Not on the wire */
     char name[PEER_NAME_SIZE_MAX + 1];
     char version[PEER_VERSION_SIZE_MAX + 1];
     struct nb_bytes card; /* whatever the server wants to tell; borrowed for the callback */
@@ -227,6 +236,9 @@ NB_MUST_USE enum nb_status peer_transport_set(struct peer_transport *t, uint64_t
 /* Forgets a member: what is queued is written if it can be at once, its connections close, its
  * transfers and calls fail. The highest boot count seen of it is forgotten too. */
 void peer_transport_remove(struct peer_transport *t, uint64_t id);
+/* One more address to dial, as if a hello of `id` had come from there: for who learns it elsewhere,
+ * such as from a probe's answer. Ignored when `id` is not known, or `ip` is not numeric. */
+void peer_transport_learn(struct peer_transport *t, uint64_t id, const char *ip, uint16_t port);
 /* Makes a waiting attempt now, with back-off from the start. */
 void peer_transport_reconnect_now(struct peer_transport *t, uint64_t id);
 
@@ -290,8 +302,9 @@ struct peer_status {
     uint64_t boot_id, boot_count; /* the highest seen; 0 none */
     char name[PEER_NAME_SIZE_MAX + 1];
     char version[PEER_VERSION_SIZE_MAX + 1];
-    size_t queued_bytes;                       /* control and log */
-    uint64_t sent_bytes, received_bytes;       /* frames, with their headers; snapshots too */
+    char learned[64];                    /* "ip:port" that it was last heard from; "" is none */
+    size_t queued_bytes;                 /* control and log */
+    uint64_t sent_bytes, received_bytes; /* frames, with their headers; snapshots too */
     uint64_t sent_messages, received_messages; /* raft messages */
     uint64_t sent_failures;                    /* messages thrown away */
     uint64_t received_failures;                /* frames or messages that made no sense */

@@ -198,7 +198,7 @@ static void on_connected(void *user, struct net_conn *net, enum nb_status status
     peer_enter(t);
     s->connect = NULL;
     if (net == NULL) {
-        if (s->attempt_count < s->peer->address_count) {
+        if (s->attempt_count < peer_address_count(s->peer)) {
             dial(s);
         } else {
             peer_source_end(s, status == NB_BUSY ? NB_BUSY : NB_CLOSED);
@@ -221,7 +221,7 @@ static void dial(struct peer_source *s)
 {
     const struct peer *p = s->peer;
     nb_assert(p->address_count != 0);
-    const struct net_address *to = &p->addresses[s->address_at++ % p->address_count];
+    const struct net_address *to = peer_address(p, s->address_at++ % peer_address_count(p));
     s->attempt_count++;
     s->connect = net_connect_start(s->transport->config.loop, to,
                                    s->transport->config.connect_timeout_ns, on_connected, s);

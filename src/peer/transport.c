@@ -339,10 +339,63 @@ enum nb_status peer_transport_set(struct peer_transport *t, uint64_t id,
         memcpy(p->addresses, parsed, address_count * sizeof *p->addresses);
     }
     p->address_good = 0;
-    p->control.address_next = 0;
-    p->log.address_next = 0;
+    p->control.round_at = 0;
+    p->log.round_at = 0;
     peer_transport_reconnect_now(t, id);
     return NB_OK;
+}
+
+const struct net_address *peer_address(const struct peer *p, size_t at)
+{
+    nb_assert(at < peer_address_count(p));
+    return at < p->address_count ? &p->addresses[at] : &p->learned;
+}
+
+size_t peer_address_count(const struct peer *p)
+{
+    return p->address_count + (p->learned.port != 0 ? 1 : 0);
+}
+
+void peer_learn(struct peer *p, const char *ip, uint16_t port)
+{
+    struct net_address a = {.scheme = NET_SCHEME_HTTP, .port = port};
+    if (port == 0 || strlen(ip) >= sizeof a.host) {
+        return;
+    }
+    (void)snprintf(a.host, sizeof a.host, "%s", ip);
+    if (!net_address_is_numeric(&a)) {
+        return;
+    }
+    if (p->learned.port != port || strcmp(p->learned.host, ip) != 0) {
+        p->learned = a;
+        net_address_format(&a, p->status.learned, sizeof p->status.learned);
+        nb_log(p->transport->config.logger, NB_LOG_DEBUG, "peer.learned",
+               "a member was heard from another address",
+               NB_KV_ID("local-member-id", p->transport->config.member_id),
+               NB_KV_ID("remote-peer-id", p->id), NB_KV_STR("address", p->status.learned),
+               NB_KV_END);
+    }
+    peer_link_try_learned(&p->control);
+    peer_link_try_learned(&p->log);
+}
+
+void peer_unlearn(struct peer *p)
+{
+    p->learned.port = 0;
+    p->status.learned[0] = 0;
+    if (p->address_good >= p->address_count) {
+        p->address_good = 0;
+    }
+    p->control.round_at = 0;
+    p->log.round_at = 0;
+}
+
+void peer_transport_learn(struct peer_transport *t, uint64_t id, const char *ip, uint16_t port)
+{
+    struct peer *p = peer_find(t, id);
+    if (p != NULL) {
+        peer_learn(p, ip, port);
+    }
 }
 
 void peer_transport_remove(struct peer_transport *t, uint64_t id)
@@ -418,6 +471,7 @@ struct peer_hello peer_own_hello(const struct peer_transport *t, enum peer_chann
                            .boot_id = t->config.boot_id,
                            .boot_count = t->config.boot_count,
                            .fresh = t->config.fresh,
+                           .listen_port = t->listen_port,
                            .card = t->config.card};
     (void)snprintf(h.name, sizeof h.name, "%s", t->config.name);
     (void)snprintf(h.version, sizeof h.version, "%s", t->config.version);
@@ -511,6 +565,7 @@ enum nb_status peer_transport_listen(struct peer_transport *t, const struct net_
         return status;
     }
     t->listeners[t->listener_count++] = listener;
+    t->listen_port = t->listen_port != 0 ? t->listen_port : net_listener_port(listener);
     if (out_port != NULL) {
         *out_port = net_listener_port(listener);
     }

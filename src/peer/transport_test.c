@@ -1,3 +1,4 @@
+#include "tests/support/dns_server.h"
 #include "tests/support/peer_testing.h"
 
 /* ---- up and running ---- */
@@ -108,6 +109,168 @@ static void a_member_without_a_cluster_dials_nobody_until_it_has_one(void **stat
     assert_int_equal(node_status(a, 2).connect_count, 0);
     peer_transport_set_cluster(a->t, CLUSTER);
     RUN_UNTIL(&w, node_is_up(a, 2) && node_is_up(b, 1));
+    world_deinit(&w);
+}
+
+/* ---- names and learned addresses ---- */
+
+/* Two members; `a` knows member 2 by a name only, `b` does not dial yet. */
+static void world_with_names(struct world *w, struct dns_server *dns)
+{
+    world_init(w);
+    dns_open(dns, w->loop);
+    struct net_names_config names = {.resolv_conf = "/nonexistent",
+                                     .servers = dns->servers,
+                                     .query_ns = 60000 * test_ms,
+                                     .timeout_ns = 60000 * test_ms};
+    net_loop_set_names(w->loop, &names);
+    (void)node_add(w, 0);
+    struct node *b = node_add(w, 1);
+    node_set_port(&w->nodes[0], 2, "ss-1.ss.test", b->port);
+}
+
+static void K02_a_member_is_dialled_when_its_name_comes_to_be(void **state)
+{
+    (void)state;
+    struct world w;
+    struct dns_server dns;
+    world_with_names(&w, &dns);
+    struct node *a = &w.nodes[0];
+    RUN_UNTIL(&w, node_status(a, 2).connect_count >= 3);
+    assert_non_null(strstr(node_status(a, 2).last_error, "no such host"));
+    dns_add(&dns, "ss-1.ss.test", DNS_A, "127.0.0.1");
+    RUN_UNTIL(&w, node_is_up(a, 2));
+    dns_close(&dns);
+    world_deinit(&w);
+}
+
+static void K01_who_dials_us_is_dialled_back_without_its_name(void **state)
+{
+    (void)state;
+    for (int silent = 0; silent < 2; silent++) {
+        struct world w;
+        struct dns_server dns;
+        world_with_names(&w, &dns);
+        struct node *a = &w.nodes[0], *b = &w.nodes[1];
+        dns.silent = silent == 1;
+        RUN_UNTIL(&w, dns.udp_count >= 2); /* silent: the attempt hangs there */
+        node_dial(b, a);
+        RUN_UNTIL(&w, node_is_up(a, 2) && node_is_up(b, 1));
+        assert_string_equal(a->heard.remote, "127.0.0.1");
+        assert_int_equal(a->heard.listen_port, b->port);
+        assert_string_equal(a->hello.remote, "127.0.0.1");
+        char text[64];
+        (void)snprintf(text, sizeof text, "127.0.0.1:%u", (unsigned)b->port);
+        assert_string_equal(node_status(a, 2).learned, text);
+        dns_close(&dns);
+        world_deinit(&w);
+    }
+}
+
+static void K01_a_member_that_moved_is_found_while_its_name_is_stale(void **state)
+{
+    (void)state;
+    struct world w;
+    struct dns_server dns;
+    world_with_names(&w, &dns);
+    struct node *a = &w.nodes[0], *b = &w.nodes[1];
+    dns_add(&dns, "ss-1.ss.test", DNS_A, "127.0.0.1"); /* and the port of old */
+    node_dial(b, a);
+    RUN_UNTIL(&w, node_is_up(a, 2) && node_is_up(b, 1));
+    peer_transport_destroy(b->t);
+    RUN_UNTIL(&w, !node_is_up(a, 2) && !node_status(a, 2).heard_up);
+    uint16_t port_before = b->port;
+    b = node_prepare(&w, 1);
+    b->config.boot_count = 2;
+    b->config.boot_id = 999;
+    node_start(b);
+    assert_int_not_equal(b->port, port_before);
+    dns.silent = true;
+    node_dial(b, a);
+    RUN_UNTIL(&w, node_is_up(a, 2) && node_is_up(b, 1));
+    dns_close(&dns);
+    world_deinit(&w);
+}
+
+static void M09_a_stranger_at_a_learned_address_is_refused_and_the_address_forgotten(void **state)
+{
+    (void)state;
+    struct world w;
+    struct dns_server dns;
+    world_with_names(&w, &dns);
+    struct node *a = &w.nodes[0], *b = &w.nodes[1];
+    node_dial(b, a);
+    RUN_UNTIL(&w, node_is_up(a, 2) && node_is_up(b, 1));
+    uint16_t port = b->port;
+    peer_transport_destroy(b->t);
+    b->t = NULL;
+    RUN_UNTIL(&w, !node_is_up(a, 2) && !node_status(a, 2).heard_up);
+    struct node *c = node_prepare(&w, 2);
+    c->port = port;
+    node_start(c);
+    RUN_UNTIL(&w, a->refused != 0);
+    assert_int_equal(a->refusal, PEER_REFUSAL_TO);
+    assert_string_equal(node_status(a, 2).learned, "");
+    uint64_t tried = node_status(a, 2).connect_count;
+    size_t asked = dns.udp_count;
+    RUN_UNTIL(&w, node_status(a, 2).connect_count > tried + 3);
+    assert_true(dns.udp_count > asked); /* it goes on by name */
+    assert_int_equal(a->refused, 1);
+    assert_int_equal(a->up, 1);
+    b = node_prepare(&w, 1);
+    b->config.boot_count = 2;
+    b->config.boot_id = 999;
+    node_start(b);
+    node_dial(b, a);
+    RUN_UNTIL(&w, node_is_up(a, 2) && node_is_up(b, 1));
+    dns_close(&dns);
+    world_deinit(&w);
+}
+
+static void on_who(void *user, enum nb_status status, const struct peer_hello *answer,
+                   const char *error)
+{
+    (void)error;
+    struct peer_hello *to = user;
+    assert_int_equal(status, NB_OK);
+    *to = *answer;
+}
+
+static void a_probe_tells_where_a_member_lives(void **state)
+{
+    (void)state;
+    struct world w;
+    struct dns_server dns;
+    world_with_names(&w, &dns);
+    struct node *a = &w.nodes[0], *b = &w.nodes[1];
+    char text[64];
+    (void)snprintf(text, sizeof text, "127.0.0.1:%u", (unsigned)a->port);
+    struct peer_hello who = {0};
+    peer_probe(b->t, text, 10000 * test_ms, on_who, &who);
+    RUN_UNTIL(&w, who.from != 0 && node_is_up(a, 2));
+    assert_string_equal(a->heard.remote, "127.0.0.1");
+    assert_int_equal(a->heard.listen_port, b->port);
+    assert_string_equal(who.remote, "127.0.0.1");
+    assert_int_equal(who.listen_port, a->port);
+    dns_close(&dns);
+    world_deinit(&w);
+}
+
+static void what_was_learned_elsewhere_is_dialled(void **state)
+{
+    (void)state;
+    struct world w;
+    struct dns_server dns;
+    world_with_names(&w, &dns);
+    struct node *a = &w.nodes[0], *b = &w.nodes[1];
+    dns.silent = true;
+    peer_transport_learn(a->t, 2, "not numeric", b->port);
+    peer_transport_learn(a->t, 2, "127.0.0.1", 0);
+    peer_transport_learn(a->t, 77, "127.0.0.1", b->port);
+    assert_string_equal(node_status(a, 2).learned, "");
+    peer_transport_learn(a->t, 2, "127.0.0.1", b->port);
+    RUN_UNTIL(&w, node_is_up(a, 2));
+    dns_close(&dns);
     world_deinit(&w);
 }
 
@@ -962,6 +1125,12 @@ int main(void)
         cmocka_unit_test(messages_of_a_channel_arrive_in_order),
         cmocka_unit_test(a_large_message_arrives_whole),
         cmocka_unit_test(a_member_without_a_cluster_dials_nobody_until_it_has_one),
+        cmocka_unit_test(K02_a_member_is_dialled_when_its_name_comes_to_be),
+        cmocka_unit_test(K01_who_dials_us_is_dialled_back_without_its_name),
+        cmocka_unit_test(K01_a_member_that_moved_is_found_while_its_name_is_stale),
+        cmocka_unit_test(M09_a_stranger_at_a_learned_address_is_refused_and_the_address_forgotten),
+        cmocka_unit_test(a_probe_tells_where_a_member_lives),
+        cmocka_unit_test(what_was_learned_elsewhere_is_dialled),
         cmocka_unit_test(K17_another_cluster_is_refused),
         cmocka_unit_test(M09_an_address_that_another_member_has_now_is_refused),
         cmocka_unit_test(M09_an_answer_in_another_name_is_refused),

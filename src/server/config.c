@@ -251,6 +251,13 @@ static bool take_member(struct setup *s)
     } else {
         c->initial_cluster_text = keep(c, initial);
     }
+    const char *domain = nb_options_string(o, "discovery-srv");
+    c->discovery_srv = *domain == '\0' ? NULL : keep(c, domain);
+    c->discovery_srv_name = keep(c, nb_options_string(o, "discovery-srv-name"));
+    if (*domain != '\0' && *initial != '\0') {
+        return refuse(s, "multiple discovery or bootstrap flags are set. Choose one of "
+                         "\"initial-cluster\" or \"discovery-srv\"");
+    }
     c->initial_cluster_existing = nb_options_choice(o, "initial-cluster-state") == 1;
     c->initial_cluster_token = keep(c, nb_options_string(o, "initial-cluster-token"));
     c->initial_election_tick_advance = nb_options_bool(o, "initial-election-tick-advance");

@@ -47,6 +47,8 @@ struct server_config {
     struct server_addresses advertise_client, initial_advertise_peer;
 
     const char *initial_cluster_text; /* checked by server_config_bootstrap, when it counts */
+    const char *discovery_srv;        /* a domain, or NULL; then server_discover fills the text */
+    const char *discovery_srv_name;   /* "" is none */
     bool initial_cluster_existing;
     const char *initial_cluster_token;
     struct server_members initial_cluster; /* filled by server_config_bootstrap */
@@ -101,8 +103,9 @@ int server_config_exit_code(enum server_config_outcome outcome);
 
 /*
  * Checks what only an empty data directory needs: --initial-cluster must hold our name with our
- * peer URLs. Fills initial_cluster, member_id and cluster_id as etcd computes them. With an
- * existing data directory do not call it: there the initial-* flags are ignored.
+ * peer URLs (after server_discover, if there is a discovery_srv). Fills initial_cluster, member_id
+ * and cluster_id as etcd computes them. With an existing data directory do not call it: there the
+ * initial-* flags are ignored.
  *
  * Names are not resolved here (K02): a name on one side and an IP on the other are taken to agree
  * when scheme and port do.

@@ -17,6 +17,7 @@ enum { TICKS_A_HEARTBEAT = 10 };
 
 static const uint64_t hand_over_ns_max = 1000 * 1000000ull;
 static const uint64_t drain_ns_max = 3000 * 1000000ull;
+static const uint64_t name_query_ns = 500 * 1000000ull, name_timeout_ns = 2500 * 1000000ull;
 
 void server_stop(struct server *s, int exit_code)
 {
@@ -454,6 +455,10 @@ static int open_all(struct server *s, struct nb_buf *message)
     s->fresh = s->store.fresh;
     log_start(s);
     s->loop = net_loop_create();
+    /* A member whose name servers are silent goes on to the addresses that it has learned: that
+     * should not take five seconds. */
+    struct net_names_config names = {.query_ns = name_query_ns, .timeout_ns = name_timeout_ns};
+    net_loop_set_names(s->loop, &names);
     s->wake = net_wake_create(s->loop, on_wake, s);
     code = open_replica(s, message);
     if (code == SERVER_EXIT_OK) {

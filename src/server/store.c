@@ -1,6 +1,7 @@
 #include "server/store.h"
 
 #include "base/random.h"
+#include "server/discovery.h"
 #include "server/server.h"
 #include "storage/backend_lmdb.h"
 #include "storage/disk_linux.h"
@@ -72,6 +73,22 @@ enum nb_status server_store_note_install(struct server_store *s, uint64_t index)
     return status;
 }
 
+/* The first members: from the flags, or from SRV records, which are asked for here and not before:
+ * who has a folder needs no name server to start. [K02] */
+static enum server_config_outcome find_members(struct server_config *config, struct nb_buf *message)
+{
+    if (config->discovery_srv != NULL) {
+        struct net_loop *loop = net_loop_create();
+        enum server_config_outcome outcome =
+            server_discover(loop, config, server_discovery_patience_ns, message);
+        net_loop_destroy(loop);
+        if (outcome != SERVER_CONFIG_RUN) {
+            return outcome;
+        }
+    }
+    return server_config_bootstrap(config, message);
+}
+
 /* A folder that has an identity keeps it, whatever the flags say; an empty one gets the identity
  * that the flags give. [etcd-v3-surface 5.1] */
 static int take_identity(struct server_store *s, struct server_config *config,
@@ -82,7 +99,7 @@ static int take_identity(struct server_store *s, struct server_config *config,
         s->member_id = s->datadir.ident.member_id;
         return SERVER_EXIT_OK;
     }
-    enum server_config_outcome outcome = server_config_bootstrap(config, message);
+    enum server_config_outcome outcome = find_members(config, message);
     if (outcome != SERVER_CONFIG_RUN) {
         return server_config_exit_code(outcome);
     }
@@ -137,7 +154,7 @@ static int open_backend(struct server_store *s, struct server_config *config,
     if (machine_members(s->machine)->count == 0) {
         /* A first start, or one that a crash cut off before its members were stored. */
         if (config->initial_cluster.count == 0) {
-            enum server_config_outcome outcome = server_config_bootstrap(config, message);
+            enum server_config_outcome outcome = find_members(config, message);
             if (outcome != SERVER_CONFIG_RUN) {
                 return server_config_exit_code(outcome);
             }

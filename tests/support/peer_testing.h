@@ -25,6 +25,7 @@ struct node {
     unsigned up, down[PEER_DOWN_REASON_COUNT], refused, unreachable, round_trips, messages;
     enum peer_refusal_code refusal;
     struct peer_hello hello; /* of the last on_up */
+    struct peer_hello heard; /* the last that dialled us */
     uint64_t last_context;   /* of the last READ */
     uint64_t last_index;     /* of the last entry */
     bool in_order;
@@ -97,7 +98,7 @@ static inline void node_on_message(void *user, uint64_t from, const struct raft_
 static inline void node_on_hello(void *user, const struct peer_hello *h, struct peer_refusal *out)
 {
     struct node *n = user;
-    (void)h;
+    n->heard = *h;
     out->code = n->refuse_hello;
 }
 
@@ -274,10 +275,10 @@ static inline struct node *node_prepare(struct world *w, int i)
     return n;
 }
 
-static inline void node_start(struct node *n)
+static inline void node_start(struct node *n) /* at n->port, or at any that is free */
 {
     assert_int_equal(peer_transport_create(&n->config, &n->t), NB_OK);
-    struct net_address at = {.host = "127.0.0.1"};
+    struct net_address at = {.host = "127.0.0.1", .port = n->port};
     struct net_error error;
     assert_int_equal(peer_transport_listen(n->t, &at, &n->port, &error), NB_OK);
 }
