@@ -153,13 +153,17 @@ static const struct sim_request *check_command(struct sim_member *m, uint64_t in
         return NULL;
     }
     struct sim_op *op = op_of_id(&s->check, h.origin, h.request_id);
+    if (op == NULL && h.request_id == 0) {
+        sim_broken(s, "applied_twice", "index %" PRIu64 " counts again: it has no id", index);
+        return NULL;
+    }
     if (op == NULL) {
         sim_broken(s, "entry", "index %" PRIu64 " is a request that nobody made", index);
         return NULL;
     }
     if (op->log_index != 0) {
-        sim_broken(s, "applied_twice", "one request lies at %" PRIu64 " and %" PRIu64,
-                   op->log_index, index);
+        s->report.duplicate_count++;
+        return NULL; /* offered twice: the machine must let the second one be [R22] */
     }
     if (!nb_bytes_equal(body, nb_buf_bytes(&op->payload))) {
         sim_broken(s, "payload", "index %" PRIu64 " is not what was asked", index);
