@@ -90,6 +90,7 @@ void sim_check_answered(struct sim *s, struct sim_op *op)
 
 /* ---- answers against the model ---- */
 
+/* It shows all that was shown before, also on a member that lags or has just started. [Q05, Q10] */
 static void check_read(struct sim *s, const struct sim_op *op)
 {
     const struct sim_model *model = &s->check.model;
@@ -223,6 +224,7 @@ static void check_running(struct sim_member *m, uint64_t index)
     }
 }
 
+/* Contiguous, and never back. [R19] */
 static void check_log(struct sim_member *m)
 {
     struct sim_check *c = &m->sim->check;
