@@ -231,6 +231,7 @@ static struct replica_config config_of(struct sim_member *m)
                                    .heartbeat_ticks = SIM_HEARTBEAT_TICKS,
                                    .election_ticks = SIM_ELECTION_TICKS,
                                    .pre_vote = true,
+                                   .initial_election_tick_advance = true,
                                    .request_timeout_ns = 5 * SIM_SECOND / 2,
                                    .snapshot_catchup_entry_count = m->sim->catchup_entry_count,
                                    .snapshot_catchup_bytes_max = 1 << 20,

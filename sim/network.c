@@ -1,6 +1,7 @@
 #include "sim/cluster.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 /* ---- what the trace says of a message ---- */
 
@@ -82,8 +83,33 @@ static void travel(struct sim_member *from, struct sim_member *to, const struct 
     sim_events_push(&s->events, event);
 }
 
+/* The same proposals, which nobody can know to be the same: they are applied twice. */
+static void travel_without_ids(struct sim_member *from, struct sim_member *to,
+                               const struct raft_msg *msg)
+{
+    enum { ID_AT = 8, ID_SIZE = 8 };
+    struct raft_entry *entries = nb_alloc_zero(msg->propose.entry_count, sizeof *entries);
+    for (size_t i = 0; i < msg->propose.entry_count; i++) {
+        struct nb_bytes whole = nb_payload_bytes(msg->propose.entries[i].payload);
+        entries[i] = msg->propose.entries[i];
+        entries[i].payload = nb_payload_create(whole.len);
+        memcpy(entries[i].payload->data, whole.data, whole.len);
+        memset(entries[i].payload->data + ID_AT, 0, ID_SIZE);
+    }
+    struct raft_msg copy = *msg;
+    copy.propose.entries = entries;
+    struct nb_buf bytes = {0};
+    raft_msg_encode(&copy, &bytes);
+    travel(from, to, &bytes);
+    nb_buf_deinit(&bytes);
+    for (size_t i = 0; i < msg->propose.entry_count; i++) {
+        nb_payload_release(entries[i].payload);
+    }
+    nb_free(entries);
+}
+
 /* A connection knows cluster, member and boot of both ends, so what was sent to an earlier boot
- * never arrives [M09]. A PROPOSE is never doubled: see replica_world. */
+ * never arrives [M09]. */
 void sim_network_send(struct sim_member *from, const struct raft_msg *msg)
 {
     struct sim *s = from->sim;
@@ -104,9 +130,11 @@ void sim_network_send(struct sim_member *from, const struct raft_msg *msg)
     raft_msg_encode(msg, &bytes);
     nb_assert(bytes.len == raft_msg_encoded_size(msg));
     travel(from, to, &bytes);
-    if ((msg->type != RAFT_MSG_PROPOSE && sim_chance(s, s->network.twice_per_mille)) ||
-        (msg->type == RAFT_MSG_PROPOSE && s->options.bug == SIM_BUG_PROPOSE_TWICE)) {
+    if (sim_chance(s, s->network.twice_per_mille)) {
         travel(from, to, &bytes);
+    }
+    if (msg->type == RAFT_MSG_PROPOSE && s->options.bug == SIM_BUG_PROPOSE_TWICE) {
+        travel_without_ids(from, to, msg);
     }
     nb_buf_deinit(&bytes);
 }

@@ -91,6 +91,7 @@ static void T03_the_seeds_meet_every_kind_of_trouble(void **state)
         sum.install_count += r.install_count;
         sum.compaction_count += r.compaction_count;
         sum.entry_count += r.entry_count;
+        sum.duplicate_count += r.duplicate_count;
     }
     assert_true(sum.lost_count > 10 * SAMPLE);
     assert_true(sum.unknown_count > SAMPLE);
@@ -101,6 +102,9 @@ static void T03_the_seeds_meet_every_kind_of_trouble(void **state)
     assert_true(sum.install_count > SAMPLE / 4);
     assert_true(sum.compaction_count > 4 * SAMPLE);
     assert_true(sum.entry_count > 200 * SAMPLE);
+    print_message("requests that the log brought twice: %llu\n",
+                  (unsigned long long)sum.duplicate_count);
+    assert_true(sum.duplicate_count > SAMPLE / 4); /* [R22] */
 }
 
 int main(void)

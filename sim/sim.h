@@ -31,7 +31,7 @@
     X(LYING_DISK, "a write of the log is reported durable before it is")                           \
     X(BATCH_LOST, "the last entry of the log is gone after a restart")                             \
     X(VOTE_LOST, "the vote is forgotten by a restart")                                             \
-    X(PROPOSE_TWICE, "the network delivers a forwarded proposal twice")                            \
+    X(PROPOSE_TWICE, "a forwarded proposal is applied twice: its copy lost its id")                \
     X(STALE_READ, "a read is answered without asking the leader")                                  \
     X(EARLY_ANSWER, "a write is answered when it is proposed")                                     \
     X(WRONG_REVISION, "a write is answered with the revision before its own")                      \
@@ -63,7 +63,8 @@ struct sim_report {
     uint64_t call_count, write_count, read_count, unknown_count, refused_count;
     uint64_t message_count, lost_count, election_count, crash_count, kill_count, restart_count;
     uint64_t snapshot_count, install_count, fatal_count, entry_count, compaction_count;
-    const char *rule; /* that was broken; NULL: none */
+    uint64_t duplicate_count; /* entries that brought a request again */
+    const char *rule;         /* that was broken; NULL: none */
     char text[256];
 };
 

@@ -63,6 +63,7 @@ analyzer() {
 }
 
 check floors python3 tools/floors.py
+check hazards python3 tools/hazards.py
 check format format
 check notes notes_to_self
 check shellcheck shell

@@ -334,13 +334,18 @@ static bool changes_data(unsigned kind)
     return kind >= MACHINE_PUT && kind <= MACHINE_COMPACTION;
 }
 
-static enum nb_status apply_command(struct machine *m, struct nb_bytes payload, int64_t *revision)
+static enum nb_status apply_command(struct machine *m, const struct machine_entry *entry,
+                                    int64_t *revision, bool *duplicate)
 {
     struct machine_header h;
     struct nb_bytes request;
-    enum nb_status status = machine_header_get(payload, &h, &request);
+    enum nb_status status = machine_header_get(entry->payload, &h, &request);
     if (status != NB_OK) {
         return status;
+    }
+    if (!machine_seen_add(&m->state.seen, h.origin, h.request_id, entry->index)) {
+        *duplicate = true;
+        return NB_TIMEOUT; /* "unknown" [R23] */
     }
     apply_fn *operation = h.kind < MACHINE_KIND_END ? operations[h.kind] : NULL;
     if (operation == NULL) {
@@ -369,10 +374,11 @@ void machine_apply(struct machine *m, const struct machine_entry *entry, struct 
     nb_buf_clear(&m->body);
     nb_arena_reset(&m->arena);
     int64_t revision = 0;
+    bool duplicate = false;
     enum nb_status status = NB_OK;
     switch (entry->kind) {
     case MACHINE_ENTRY_COMMAND:
-        status = apply_command(m, entry->payload, &revision);
+        status = apply_command(m, entry, &revision, &duplicate);
         break;
     case MACHINE_ENTRY_NOOP:
         break;
@@ -389,6 +395,7 @@ void machine_apply(struct machine *m, const struct machine_entry *entry, struct 
         *out = (struct machine_result){
             .status = status,
             .revision = revision != 0 ? revision : mvcc_current_revision(m->mvcc),
+            .duplicate = duplicate,
             .body = status == NB_OK ? nb_buf_bytes(&m->body) : (struct nb_bytes){0},
         };
     }

@@ -11,15 +11,16 @@
  *          0    1  kind            enum machine_kind
  *          1    1  format          0
  *          2    6  zero
- *          8    8  request id      little-endian; unique for all times with the origin's boot in it
- *         16    8  origin          member id of the replica that proposed it
- *         24       request         the protobuf message of the kind, unchanged [N14]
+ *          8    8  request id      little-endian; rises by one from a start drawn at each boot; 0:
+ * none 16    8  origin          member id of the replica that proposed it 24       request the
+ * protobuf message of the kind, unchanged [N14]
  *
  * Invariants:
  *   S1  the applied index rises by one with every entry
- *   S2  {applied index, term, log hash, members, alarms, cluster version, data} reach the backend
- * in one transaction, at an entry's boundary [D01, D02] S3  what a malformed or refused entry
- * leaves behind is its place in the log hash, nothing else
+ *   S2  {applied index, term, log hash, members, alarms, cluster version, seen requests, data}
+ * reach the backend in one transaction, at an entry's boundary [D01, D02] S3  what a malformed or
+ * refused entry leaves behind is its place in the log hash and its request id among those seen,
+ * nothing else S4  a request that the log brings again is applied once: the first time [R22]
  */
 #ifndef NABATA_MACHINE_MACHINE_H
 #define NABATA_MACHINE_MACHINE_H
@@ -71,6 +72,7 @@ struct machine_entry {
 struct machine_result {
     enum nb_status status; /* of the operation, as its client is told */
     int64_t revision;      /* for the response header */
+    bool duplicate;        /* this request came before: what it was answered then is not known */
     struct nb_bytes body;  /* encoded response without its header; borrowed until the next apply */
 };
 

@@ -76,6 +76,22 @@ static struct machine_result put(struct rig *r, const char *key, const char *val
     return result;
 }
 
+/* A put as member 1 proposed it. */
+static struct machine_result put_with_id(struct rig *r, uint64_t id, const char *value)
+{
+    struct nb_buf request = {0}, payload = {0};
+    nb_wire_bytes_field(&request, 1, nb_bytes_str("k"));
+    nb_wire_bytes_field(&request, 2, nb_bytes_str(value));
+    machine_header_put(
+        nb_buf_extend(&payload, MACHINE_HEADER_SIZE_BYTES),
+        &(struct machine_header){.kind = MACHINE_PUT, .origin = 1, .request_id = id});
+    nb_buf_append_bytes(&payload, nb_buf_bytes(&request));
+    struct machine_result result = apply(r, MACHINE_ENTRY_COMMAND, nb_buf_bytes(&payload));
+    nb_buf_deinit(&request);
+    nb_buf_deinit(&payload);
+    return result;
+}
+
 static struct machine_result alarm_request(struct rig *r, uint64_t action, uint64_t member,
                                            uint64_t alarm)
 {
@@ -306,6 +322,26 @@ static void an_entrys_hash_depends_on_all_that_it_is(void **state)
     assert_int_not_equal(hash, machine_entry_hash(1, 1, MACHINE_ENTRY_COMMAND, b));
 }
 
+static void R22_a_request_brought_again_is_applied_once_also_after_a_restart(void **state)
+{
+    (void)state;
+    struct rig r = rig();
+    struct machine_result first = put_with_id(&r, 100, "a");
+    assert_int_equal(first.status, NB_OK);
+    assert_false(first.duplicate);
+    struct machine_result again = put_with_id(&r, 100, "a");
+    assert_true(again.duplicate);
+    assert_int_equal(again.status, NB_TIMEOUT);
+    assert_int_equal(mvcc_current_revision(machine_mvcc(r.machine)), first.revision);
+    commit(&r);
+    close_rig(&r);
+    open_rig(&r);
+    assert_true(put_with_id(&r, 100, "a").duplicate);
+    assert_false(put_with_id(&r, 101, "b").duplicate);
+    assert_int_equal(mvcc_current_revision(machine_mvcc(r.machine)), first.revision + 1);
+    end_rig(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +356,7 @@ int main(void)
         cmocka_unit_test(M11_attributes_change_name_and_addresses_of_a_known_member_only),
         cmocka_unit_test(log_hashes_are_remembered_for_the_last_entries_only),
         cmocka_unit_test(an_entrys_hash_depends_on_all_that_it_is),
+        cmocka_unit_test(R22_a_request_brought_again_is_applied_once_also_after_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

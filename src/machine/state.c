@@ -18,6 +18,7 @@ enum {
     FIELD_REMOVED = 8, /* repeated */
     FIELD_ALARM = 9,   /* repeated: 1 = member, 2 = alarm */
     FIELD_VERSION = 10,
+    FIELD_SEEN = 32, /* repeated: a boot of machine/seen */
 };
 
 enum { FORMAT = 1 };
@@ -28,6 +29,7 @@ void machine_state_deinit(struct machine_state *s)
 {
     nb_buf_deinit(&s->conf);
     machine_members_deinit(&s->members);
+    machine_seen_deinit(&s->seen);
     *s = (struct machine_state){0};
 }
 
@@ -95,6 +97,11 @@ void machine_state_encode(const struct machine_state *s, struct nb_buf *out)
         nb_wire_bytes(out, FIELD_ALARM, nb_buf_bytes(&part));
     }
     nb_wire_bytes_field(out, FIELD_VERSION, nb_bytes_str(s->cluster_version));
+    for (size_t i = 0; i < s->seen.count; i++) {
+        nb_buf_clear(&part);
+        machine_seen_boot_encode(&s->seen.boots[i], &part);
+        nb_wire_bytes(out, FIELD_SEEN, nb_buf_bytes(&part));
+    }
     nb_buf_deinit(&part);
 }
 
@@ -157,6 +164,8 @@ static enum nb_status decode_part(struct machine_state *s, const struct nb_wire_
         return machine_members_apply(&s->members, f->bytes);
     case FIELD_ALARM:
         return decode_alarm(s, f->bytes);
+    case FIELD_SEEN:
+        return machine_seen_boot_decode(&s->seen, f->bytes);
     case FIELD_VERSION:
         if (f->bytes.len >= sizeof s->cluster_version) {
             return NB_TOO_LARGE;

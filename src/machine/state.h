@@ -1,6 +1,6 @@
 /*
  * machine/state: what the machine knows besides the data: where it is in the log, who the members
- * are, which alarms are on.
+ * are, which alarms are on, which requests it has seen.
  *
  * Small, kept whole in memory, and written whole into every batch: one row of the META table, so
  * that it and the data of the batch are one atomic unit [D01, M10].
@@ -9,6 +9,7 @@
 #define NABATA_MACHINE_STATE_H
 
 #include "machine/machine.h"
+#include "machine/seen.h"
 
 enum { MACHINE_VERSION_SIZE_BYTES = 32, MACHINE_ALARM_COUNT_MAX = 2 * MACHINE_MEMBER_COUNT_MAX };
 
@@ -22,6 +23,7 @@ struct machine_state {
     struct machine_alarm_member alarms[MACHINE_ALARM_COUNT_MAX]; /* ordered by (alarm, member) */
     size_t alarm_count;
     char cluster_version[MACHINE_VERSION_SIZE_BYTES];
+    struct machine_seen seen; /* requests that were applied [R22] */
 };
 
 void machine_state_deinit(struct machine_state *s);

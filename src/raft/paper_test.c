@@ -173,7 +173,7 @@ static const uint64_t TERMS_111[] = {1, 1, 1, 0};
 /* ---- 5.1 terms --------------------------------------------------------------------------------
  */
 
-static void s51_a_higher_term_makes_everybody_a_follower(void **state)
+static void s51_R15_a_higher_term_makes_everybody_a_follower(void **state)
 {
     (void)state;
     struct rig g = rig(3);
@@ -1273,7 +1273,7 @@ static void a_message_survives_the_wire(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(s51_a_higher_term_makes_everybody_a_follower),
+        cmocka_unit_test(s51_R15_a_higher_term_makes_everybody_a_follower),
         cmocka_unit_test(s51_E02_a_leader_of_an_old_term_is_told),
         cmocka_unit_test(s52_E10_a_follower_campaigns_between_one_and_two_timeouts),
         cmocka_unit_test(s52_a_majority_of_votes_makes_a_leader),

@@ -448,6 +448,16 @@ void raft_tick(struct raft *r)
     check_step(&before, r);
 }
 
+void raft_hurry_election(struct raft *r)
+{
+    /* Two heartbeats are left, in which a leader would be heard; the random part stays [E10]. */
+    uint32_t left = 2 * r->config.heartbeat_ticks, all = r->config.election_timeout_ticks;
+    uint32_t most = left < all ? all - left : 0;
+    if (r->role == RAFT_FOLLOWER && r->leader_id == 0 && r->election_elapsed < most) {
+        r->election_elapsed = most;
+    }
+}
+
 void raft_peer_lost(struct raft *r, uint64_t id)
 {
     if (r->role == RAFT_LEADER) {

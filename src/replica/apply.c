@@ -29,7 +29,9 @@ static void apply_entry(struct replica *r, const struct raft_entry *e)
     struct machine_result result;
     machine_apply(r->machine, &entry, request != NULL ? &result : NULL);
     if (request != NULL) {
-        request->done(request, NB_OK, &result);
+        /* Twice here, and not answered the first time: that was in a snapshot. */
+        request->done(request, result.duplicate ? NB_TIMEOUT : NB_OK,
+                      result.duplicate ? NULL : &result);
     }
 }
 

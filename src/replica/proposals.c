@@ -11,6 +11,8 @@ struct replica_request *replica_take_proposal(struct replica *r, uint64_t id)
     if (request != NULL) {
         nb_assert(r->proposal_bytes >= request->bytes);
         r->proposal_bytes -= request->bytes;
+        nb_payload_release(request->payload);
+        request->payload = NULL;
     }
     return request;
 }
@@ -54,16 +56,38 @@ void replica_forget_timed_out(struct replica *r)
     }
 }
 
-/* Those that found no leader before. Several turns may pass without one: nothing is lost but time.
- */
+/* A new leader may never have heard of what the one before it was told, and only it can know what
+ * of that is in the log: it gets all, and the machine sorts out what came twice. [R22] */
+static void offer_all(struct replica *r)
+{
+    while (r->waiting_count != 0) {
+        nb_payload_release(r->waiting[--r->waiting_count]);
+    }
+    struct replica_requests *q = &r->proposals;
+    for (uint64_t id = q->oldest_id; id != q->next_id; id++) {
+        struct replica_request *request = replica_requests_at(q, id);
+        if (request != NULL) {
+            offer(r, request->payload);
+        }
+    }
+}
+
+/* Those that found no leader before, and all when there is a new one. Several turns may pass
+ * without: nothing is lost but time. */
 void replica_offer_waiting(struct replica *r)
 {
     struct raft_status s;
-    if (r->waiting_count == 0) {
-        return;
-    }
     raft_status(r->raft, &s);
     if (s.leader_id == 0 || s.transfer_target != 0) {
+        return;
+    }
+    if (s.leader_id != r->offered_leader || s.term != r->offered_term) {
+        r->offered_leader = s.leader_id;
+        r->offered_term = s.term;
+        offer_all(r);
+        return;
+    }
+    if (r->waiting_count == 0) {
         return;
     }
     struct nb_payload **waiting = r->waiting;
@@ -77,6 +101,11 @@ void replica_offer_waiting(struct replica *r)
         nb_payload_release(waiting[i]);
     }
     nb_free(waiting);
+}
+
+size_t replica_waiting_count(const struct replica *r)
+{
+    return r->waiting_count;
 }
 
 size_t replica_request_count(const struct replica *r)
@@ -103,6 +132,7 @@ enum nb_status replica_propose(struct replica *r, enum machine_kind kind, struct
     request->id = replica_requests_add(&r->proposals, request);
     request->bytes = payload->len;
     r->proposal_bytes += request->bytes;
+    request->payload = payload;
     struct machine_header header = {
         .kind = (uint8_t)kind, .request_id = request->id, .origin = r->config.member_id};
     machine_header_put(payload->data, &header);
@@ -110,6 +140,5 @@ enum nb_status replica_propose(struct replica *r, enum machine_kind kind, struct
         memcpy(payload->data + MACHINE_HEADER_SIZE_BYTES, command.data, command.len);
     }
     offer(r, payload);
-    nb_payload_release(payload);
     return NB_OK;
 }

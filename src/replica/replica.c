@@ -203,6 +203,14 @@ void replica_step(struct replica *r, const struct raft_msg *msg)
     }
 }
 
+void replica_peer_up(struct replica *r, uint64_t id)
+{
+    if (r->config.initial_election_tick_advance && !r->peer_seen && id != r->config.member_id) {
+        raft_hurry_election(r->raft);
+    }
+    r->peer_seen = true;
+}
+
 void replica_peer_lost(struct replica *r, uint64_t id)
 {
     raft_peer_lost(r->raft, id);

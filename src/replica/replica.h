@@ -38,8 +38,7 @@ struct replica_world {
     void *user;
     uint64_t (*now_ns)(void *user); /* monotonic */
     /* Sends, or drops: Raft does not mind. The message is borrowed for the call. It may arrive
-     * late, out of order or not at all, but a PROPOSE never twice: what comes again is another
-     * proposal [R22]. */
+     * late, out of order, twice or not at all. */
     void (*send)(void *user, const struct raft_msg *msg);
     /* Streams the file at `path` with `announce` behind it (borrowed), then calls
      * replica_snapshot_sent; the file is the replica's and goes away after that. */
@@ -70,7 +69,8 @@ struct replica_config {
     uint32_t tick_ms; /* real time of one raft tick */
     uint32_t heartbeat_ticks, election_ticks;
     bool pre_vote;
-    uint64_t request_timeout_ns; /* of a proposal or read; etcd: 5 s + 2 election timeouts */
+    bool initial_election_tick_advance; /* see replica_peer_up */
+    uint64_t request_timeout_ns;        /* of a proposal or read; etcd: 5 s + 2 election timeouts */
     uint64_t snapshot_catchup_entry_count; /* entries kept behind for slow followers */
     size_t snapshot_catchup_bytes_max;     /* ... as long as they take no more than this */
     uint64_t commit_interval_ns;           /* of the backend; 100 ms */
@@ -101,6 +101,7 @@ struct replica_request {
     uint64_t id;                  /* the replica's */
     uint64_t begun_ns;            /* the replica's */
     size_t bytes;                 /* the replica's: of the payload of a proposal */
+    struct nb_payload *payload;   /* the replica's: of a proposal, to be offered again */
     struct replica_request *next; /* the replica's */
 };
 
@@ -128,6 +129,9 @@ void replica_destroy(struct replica *r);
 
 void replica_tick(struct replica *r); /* every tick_ms */
 void replica_step(struct replica *r, const struct raft_msg *msg);
+/* A connection to this peer is there. The first one after the start lets most of the first election
+ * timeout pass at once: whoever leads would be heard within the rest of it. [E13] */
+void replica_peer_up(struct replica *r, uint64_t id);
 void replica_peer_lost(struct replica *r, uint64_t id);        /* its connection ended */
 void replica_peer_unreachable(struct replica *r, uint64_t id); /* a message to it was dropped */
 void replica_snapshot_sent(struct replica *r, uint64_t to, bool ok);
@@ -143,7 +147,8 @@ void replica_turn(struct replica *r);
 /*
  * Proposes a command. On NB_OK the request is under way; anything else is a refusal without effect
  * (NB_TOO_LARGE, NB_TOO_MANY_REQUESTS, NB_STOPPED) and `done` will not be called. Without a leader
- * the proposal waits for one until the request times out.
+ * the proposal waits for one until the request times out; to each new leader all that is under way
+ * is offered again, and the machine applies it once. [R22]
  */
 NB_MUST_USE enum nb_status replica_propose(struct replica *r, enum machine_kind kind,
                                            struct nb_bytes command,
@@ -190,6 +195,8 @@ struct raft *replica_raft(struct replica *r);
 struct backend *replica_backend(struct replica *r);
 bool replica_is_learner(const struct replica *r);
 uint64_t replica_leader(const struct replica *r); /* 0: none known */
+/* Proposals that wait for a leader. */
+size_t replica_waiting_count(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
 /* The log cannot grow: what is proposed now would wait for room, so refuse it before. [W13] */
 bool replica_disk_is_full(const struct replica *r);

@@ -218,6 +218,106 @@ static void P3_a_refused_request_has_no_effect_and_no_answer(void **state)
     sim_destroy(s);
 }
 
+/* The clients of a follower do not learn that the leader died: they wait an election longer. */
+static void R22_proposals_forwarded_to_a_leader_that_dies_are_offered_to_the_next(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned dead = leader(s), taker = follower(s);
+    struct sim_op *ops[FEW];
+    for (unsigned i = 0; i < FEW; i++) {
+        ops[i] = put(s, i, taker);
+        run(s, SIM_MS / 2); /* some arrive, some are in the log of two, some are under way */
+    }
+    sim_member_stop(&s->members[dead], true);
+    uint64_t begun_ns = s->now_ns;
+    while (sim_leader(s) < 0 && s->now_ns - begun_ns < 2 * SIM_SECOND) {
+        run(s, 10 * SIM_MS);
+    }
+    bool in_time = sim_leader(s) >= 0; /* an election may take longer than a request may wait */
+    run(s, SIM_SECOND / 4);
+    for (unsigned i = 0; i < FEW && in_time; i++) {
+        assert_true(ops[i]->done);
+        assert_int_equal(ops[i]->status, NB_OK);
+    }
+    sim_member_start(&s->members[dead]);
+    run(s, 3 * SIM_SECOND);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
+static void R22_a_proposal_that_arrives_twice_counts_once(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    s->network.twice_per_mille = 1000;
+    int64_t before = mvcc_current_revision(machine_mvcc(s->members[0].machine));
+    assert_int_equal(put_many(s, follower(s), FEW), FEW);
+    run(s, SIM_SECOND);
+    assert_true(s->report.duplicate_count >= FEW);
+    assert_int_equal(mvcc_current_revision(machine_mvcc(s->members[0].machine)), before + FEW);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
+static void Z03_proposals_that_wait_for_a_leader_are_forgotten_with_their_requests(void **state)
+{
+    (void)state;
+    struct sim *s = group(3);
+    sim_member_start(&s->members[0]);
+    struct replica *r = s->members[0].replica;
+    for (unsigned round = 0; round < 4; round++) {
+        for (unsigned i = 0; i < FEW; i++) {
+            (void)put(s, i, 0);
+        }
+        run(s, 10 * SIM_MS);
+        assert_int_equal(replica_waiting_count(r), FEW);
+        run(s, 4 * SIM_SECOND);
+        assert_int_equal(replica_waiting_count(r), 0);
+    }
+    sim_destroy(s);
+}
+
+/* Peers that can be reached and say nothing of a leader have none: why wait? */
+static void E13_the_first_election_does_not_wait_a_whole_timeout(void **state)
+{
+    (void)state;
+    uint64_t took_ns[2];
+    for (unsigned told = 0; told < 2; told++) {
+        struct sim *s = group(3);
+        start_all(s);
+        uint64_t begun_ns = s->now_ns;
+        for (unsigned i = 0; i < 3 && told != 0; i++) {
+            replica_peer_up(s->members[i].replica, s->members[(i + 1) % 3].id);
+        }
+        while (sim_leader(s) < 0) {
+            run(s, 10 * SIM_MS);
+        }
+        took_ns[told] = s->now_ns - begun_ns;
+        sim_destroy(s);
+    }
+    assert_true(took_ns[1] < took_ns[0]);
+}
+
+/* E01: who comes back in a hurry hears the leader first. */
+static void E01_a_hurried_election_leaves_a_healthy_leader_alone(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s), other = follower(s);
+    uint64_t term = replica_term(s->members[first].replica);
+    for (unsigned i = 0; i < FEW; i++) {
+        sim_member_stop(&s->members[other], true);
+        run(s, SIM_SECOND / 2);
+        sim_member_start(&s->members[other]);
+        replica_peer_up(s->members[other].replica, s->members[first].id);
+        run(s, 2 * SIM_SECOND);
+        assert_int_equal(leader(s), first);
+        assert_int_equal(replica_term(s->members[first].replica), term);
+    }
+    sim_destroy(s);
+}
+
 /* ---- snapshots ---- */
 
 /* A follower that was away while the others' log went on without it. */
@@ -431,6 +531,7 @@ static bool crash_in_install(uint64_t call)
     return reached;
 }
 
+/* The applied index comes with the data, from the snapshot or from before it. [S04] */
 static void S03_a_crash_at_any_disk_call_of_an_install_restarts_cleanly(void **state)
 {
     (void)state;
@@ -644,6 +745,11 @@ int main(void)
         cmocka_unit_test(a_commit_that_is_wanted_is_done_when_the_backend_holds_it),
         cmocka_unit_test(a_cluster_whose_members_all_lost_power_comes_back),
         cmocka_unit_test(E12_a_leader_whose_disk_hangs_gives_way),
+        cmocka_unit_test(R22_proposals_forwarded_to_a_leader_that_dies_are_offered_to_the_next),
+        cmocka_unit_test(R22_a_proposal_that_arrives_twice_counts_once),
+        cmocka_unit_test(Z03_proposals_that_wait_for_a_leader_are_forgotten_with_their_requests),
+        cmocka_unit_test(E13_the_first_election_does_not_wait_a_whole_timeout),
+        cmocka_unit_test(E01_a_hurried_election_leaves_a_healthy_leader_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,9 +59,14 @@ struct replica_request *replica_requests_take(struct replica_requests *q, uint64
     return request;
 }
 
+struct replica_request *replica_requests_at(const struct replica_requests *q, uint64_t id)
+{
+    return id - q->oldest_id < q->next_id - q->oldest_id ? *slot(q, id) : NULL;
+}
+
 bool replica_requests_holds(const struct replica_requests *q, uint64_t id)
 {
-    return id - q->oldest_id < q->next_id - q->oldest_id && *slot(q, id) != NULL;
+    return replica_requests_at(q, id) != NULL;
 }
 
 struct replica_request *replica_requests_oldest(struct replica_requests *q)

@@ -28,6 +28,8 @@ void replica_requests_deinit(struct replica_requests *q);
 uint64_t replica_requests_add(struct replica_requests *q, struct replica_request *request);
 /* Takes it out; NULL when it is not (or no longer) there. */
 struct replica_request *replica_requests_take(struct replica_requests *q, uint64_t id);
+/* NULL when it is not there. */
+struct replica_request *replica_requests_at(const struct replica_requests *q, uint64_t id);
 bool replica_requests_holds(const struct replica_requests *q, uint64_t id);
 /* The oldest that is still there; NULL when empty. */
 struct replica_request *replica_requests_oldest(struct replica_requests *q);

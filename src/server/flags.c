@@ -35,7 +35,7 @@ const struct nb_option server_flags[] = {
     FLAG("snapshot-catchup-entries", UINT64, "5000", "N", MEMBER, "log entries kept behind a snapshot for slow followers"),
     FLAG("heartbeat-interval", UINT64, "100", "MS", MEMBER, "milliseconds between two heartbeats"),
     FLAG("election-timeout", UINT64, "1000", "MS", MEMBER, "milliseconds without a leader before an election"),
-    FLAG("initial-election-tick-advance", BOOL, "true", NULL, MEMBER, "quicker first election after a start (no effect yet)"),
+    FLAG("initial-election-tick-advance", BOOL, "true", NULL, MEMBER, "quicker first election after a start"),
     FLAG("listen-peer-urls", LIST, "http://localhost:2380", "URL,...", MEMBER, "where to listen for other members"),
     FLAG("listen-client-urls", LIST, "http://localhost:2379", "URL,...", MEMBER, "where to listen for clients"),
     LATER("listen-client-http-urls", LIST, "", "gRPC and HTTP share --listen-client-urls"),

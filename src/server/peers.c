@@ -43,9 +43,9 @@ static void on_hello(void *user, const struct peer_hello *hello, struct peer_ref
 
 static void on_up(void *user, uint64_t id, const struct peer_hello *hello)
 {
-    (void)user;
-    (void)id;
     (void)hello; /* the transport has logged it */
+    struct server *s = user;
+    replica_peer_up(s->replica, id);
 }
 
 static void on_down(void *user, uint64_t id, enum peer_down_reason reason)

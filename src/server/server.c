@@ -256,6 +256,7 @@ static void make_replica_config(const struct server *s, struct replica_config *c
         .heartbeat_ticks = TICKS_A_HEARTBEAT,
         .election_ticks = (uint32_t)((uint64_t)f->election_timeout_ns / tick_ns),
         .pre_vote = f->pre_vote,
+        .initial_election_tick_advance = f->initial_election_tick_advance,
         .request_timeout_ns = 5000000000ull + 2 * (uint64_t)f->election_timeout_ns,
         .read_retry_ns = 500000000ull,
         .snapshot_catchup_entry_count = f->snapshot_catchup_entries,

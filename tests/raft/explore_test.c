@@ -6,7 +6,8 @@
 
 static uint64_t states_seen;
 
-static void look_with(struct group_report *report, struct explore_options o)
+/* True when nothing was left to look at. */
+static bool look_with(struct group_report *report, struct explore_options o)
 {
     o.report = report;
     struct explore_result r = explore(&o);
@@ -17,13 +18,14 @@ static void look_with(struct group_report *report, struct explore_options o)
                   r.complete ? ", complete" : "");
     assert_true(r.complete || r.states >= o.state_max);
     states_seen += r.states;
+    return r.complete;
 }
 
 static void look_at(struct explore_options o)
 {
     struct group_report report = {0};
     o.state_max = (uint32_t)unit_scaled(o.state_max);
-    look_with(&report, o);
+    (void)look_with(&report, o);
 }
 
 static void two_members(void **state)
@@ -50,7 +52,7 @@ static void three_members(void **state)
                                      .wire_max = 5,
                                      .crash_max = 1,
                                      .duplicate_max = 1,
-                                     .state_max = 2500000});
+                                     .state_max = 2000000});
 }
 
 static void three_members_with_pre_vote(void **state)
@@ -109,6 +111,61 @@ static void learners(void **state)
                                      .state_max = 500000});
 }
 
+/* Everything that can happen within bounds so tight that nothing is left to look at. */
+static void small_groups_to_the_end(void **state)
+{
+    (void)state;
+    enum { MANY = 400000 };
+    static const struct explore_options small[] = {
+        {.name = "two, crash, to the end",
+         .voter_count = 2,
+         .term_max = 2,
+         .index_max = 1,
+         .wire_max = 2,
+         .crash_max = 1},
+        {.name = "two, two entries, to the end",
+         .voter_count = 2,
+         .term_max = 1,
+         .index_max = 2,
+         .wire_max = 2},
+        {.name = "two, two terms, to the end",
+         .voter_count = 2,
+         .term_max = 2,
+         .index_max = 2,
+         .wire_max = 2},
+        {.name = "two, a read, to the end",
+         .voter_count = 2,
+         .term_max = 1,
+         .index_max = 1,
+         .wire_max = 2,
+         .read_max = 1,
+         .duplicate_max = 1},
+        {.name = "two, pre-vote, to the end",
+         .voter_count = 2,
+         .term_max = 2,
+         .index_max = 1,
+         .wire_max = 2,
+         .pre_vote = true},
+        {.name = "three, to the end",
+         .voter_count = 3,
+         .term_max = 1,
+         .index_max = 1,
+         .wire_max = 2},
+        {.name = "two, snapshots, to the end",
+         .voter_count = 2,
+         .term_max = 1,
+         .index_max = 2,
+         .wire_max = 2,
+         .compact_max = 1},
+    };
+    for (size_t i = 0; i < sizeof small / sizeof small[0]; i++) {
+        struct group_report report = {0};
+        struct explore_options o = small[i];
+        o.state_max = MANY;
+        assert_true(look_with(&report, o));
+    }
+}
+
 static void figure_8(void **state)
 {
     (void)state;
@@ -128,14 +185,14 @@ static void a_leader_elected_late_may_lack_what_newer_terms_committed(void **sta
 {
     (void)state;
     struct group_report report = {0};
-    look_with(&report, (struct explore_options){.name = "two members, one on its way out",
-                                                .voter_count = 2,
-                                                .demotion = true,
-                                                .term_max = 3,
-                                                .index_max = 3,
-                                                .wire_max = 3,
-                                                .crash_max = 1,
-                                                .state_max = 300000});
+    (void)look_with(&report, (struct explore_options){.name = "two members, one on its way out",
+                                                      .voter_count = 2,
+                                                      .demotion = true,
+                                                      .term_max = 3,
+                                                      .index_max = 3,
+                                                      .wire_max = 3,
+                                                      .crash_max = 1,
+                                                      .state_max = 300000});
     assert_true(report.late_leaders > 0);
 }
 
@@ -155,6 +212,7 @@ int main(void)
         cmocka_unit_test(changes_of_members),
         cmocka_unit_test(snapshots),
         cmocka_unit_test(learners),
+        cmocka_unit_test(small_groups_to_the_end),
         cmocka_unit_test(figure_8),
         cmocka_unit_test(a_leader_elected_late_may_lack_what_newer_terms_committed),
         cmocka_unit_test(millions_of_states_were_seen),
