@@ -501,8 +501,6 @@ static void print_help(const struct setup *s, struct nb_buf *out)
 static const char *const without_effect[] = {
     "snapshot-count",
     "initial-election-tick-advance",
-    "strict-reconfig-check",
-    "max-learners",
     "raft-read-timeout",
     "raft-write-timeout",
     "enable-grpc-gateway",

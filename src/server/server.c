@@ -186,9 +186,24 @@ static void advance(struct server *s)
         break;
     case SERVER_DRAINING:
         if (api_is_idle(s->api) || waited_ns > drain_ns_max) {
-            server_stop(s, SERVER_EXIT_OK);
+            server_stop(s, s->removed ? SERVER_EXIT_REMOVED : SERVER_EXIT_OK);
         }
         break;
+    }
+}
+
+/* The members are without us: what clients still wait for is answered, then this is the end, now
+ * and at every start from this folder [M08]. */
+static void watch_removal(struct server *s)
+{
+    if (!s->removed && replica_is_removed(s->replica)) {
+        s->removed = true;
+        nb_log(&s->log, NB_LOG_FATAL, "server.removed",
+               "the member has been permanently removed from the cluster; its data folder is of no "
+               "use any more",
+               NB_KV_ID("member", s->store.member_id), NB_KV_STR("data_dir", s->config.data_dir),
+               NB_KV_I64("exit_code", SERVER_EXIT_REMOVED), NB_KV_END);
+        drain(s);
     }
 }
 
@@ -206,6 +221,8 @@ static void on_turn(void *user)
     }
     replica_turn(s->replica);
     api_turn(s->api);
+    server_peers_follow(s);
+    watch_removal(s);
     if (s->phase != SERVER_SERVING || machine_cluster_version(s->store.machine)[0] == '\0') {
         advance(s);
     }
@@ -334,17 +351,7 @@ static int open_peers(struct server *s, struct nb_buf *message)
             return SERVER_EXIT_START;
         }
     }
-    const struct machine_members *members = machine_members(s->store.machine);
-    for (size_t i = 0; i < members->count; i++) {
-        const struct machine_member *m = &members->items[i];
-        if (m->id != s->store.member_id &&
-            peer_transport_set(s->peers, m->id, (const char *const *)m->peer_urls,
-                               m->peer_url_count, &error) != NB_OK) {
-            nb_buf_printf(message, "member %s has addresses that cannot be used: %s\n", m->name,
-                          error.text);
-            return SERVER_EXIT_START;
-        }
-    }
+    server_peers_follow(s);
     return SERVER_EXIT_OK;
 }
 
@@ -382,8 +389,12 @@ static int open_api(struct server *s, struct nb_buf *message)
         .request_timeout_ns = 5000000000ull + 2 * (uint64_t)f->election_timeout_ns,
         .reuse_port = f->socket_reuse_port,
         .host_whitelist = (const char *const *)f->host_whitelist,
+        .cluster = server_cluster_calls,
         .log = &s->log,
     };
+    config.cluster.user = s;
+    config.cluster.strict = f->strict_reconfig_check;
+    config.cluster.learner_count_max = f->max_learners;
     s->api = api_create(&config);
     api_set_extra_metrics(s->api, extra_metrics, s);
     int code = listen_for(s, &f->listen_client, API_PORT_CLIENT, "clients", message);
@@ -430,7 +441,7 @@ static void log_start(const struct server *s)
 
 static int open_all(struct server *s, struct nb_buf *message)
 {
-    int code = server_store_open(&s->store, &s->config, message);
+    int code = server_store_open(&s->store, &s->config, &s->log, message);
     if (code != SERVER_EXIT_OK) {
         return code;
     }
@@ -473,7 +484,7 @@ static void close_all(struct server *s)
     net_watch_destroy(s->backend_watch);
     net_timer_destroy(s->tick);
     server_incoming_destroy(s->incoming);
-    if (s->replica != NULL && !s->failed && s->exit_code == SERVER_EXIT_OK) {
+    if (s->replica != NULL && !s->failed && (s->exit_code == SERVER_EXIT_OK || s->removed)) {
         replica_flush(s->replica);
     }
     peer_transport_destroy(s->peers);
@@ -483,6 +494,7 @@ static void close_all(struct server *s)
     if (s->loop != NULL) {
         net_loop_destroy(s->loop);
     }
+    machine_members_deinit(&s->known);
     server_store_close(&s->store);
 }
 
