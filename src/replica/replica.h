@@ -162,6 +162,47 @@ enum nb_status replica_transfer(struct replica *r, uint64_t target);
 /* Hands leadership to the most caught-up voter, if this is a leader and there is one. */
 bool replica_hand_over(struct replica *r);
 
+/* -- members -- */
+
+/*
+ * Leader only: the members are `target` (borrowed for the call; the whole set: ids, peer URLs,
+ * learner marks, and the names and client URLs of new ones) from now on. What the set differs in
+ * decides how: one voter or any learners in one step, more voters through a joint phase that is
+ * left by itself, URLs alone without touching who votes [M11]. One change at a time [M02].
+ *
+ * NB_OK: under way. `done(NB_OK)` comes when the final configuration is in force, committed and
+ * applied here and not joint; `done(NB_LEADER_CHANGED)` when another leader's entry took the place
+ * of this one: no effect; a timeout says "unknown", as for proposals.
+ *
+ * Refusals without effect: NB_NOT_LEADER; NB_BUSY (another change is under way or not applied here
+ * yet, leadership is on its way elsewhere, or nothing of this term is committed yet [M01]);
+ * NB_INVALID (no voter left [M07], too many members, an id that was removed before [M08], a member
+ * without id or twice, nothing that changes); NB_STOPPED.
+ */
+NB_MUST_USE enum nb_status replica_change_members(struct replica *r,
+                                                  const struct machine_members *target,
+                                                  struct replica_request *request);
+
+/* A change could begin now: leader, nothing under way, the configuration in force is applied. */
+bool replica_can_change_members(const struct replica *r);
+
+struct replica_progress {
+    uint64_t match_index; /* what the member holds durably; of the leader itself too */
+    bool active;          /* heard from within an election timeout; the leader itself: always */
+    bool snapshot;        /* a snapshot is being sent to it */
+    bool learner;
+};
+
+/* False when not leader, or `id` is in no configuration. */
+NB_MUST_USE bool replica_progress(const struct replica *r, uint64_t id,
+                                  struct replica_progress *out);
+
+/*
+ * This member's own removal is applied here, and no configuration holds it any more. It is also
+ * told to the world by `fatal` with NB_MEMBER_NOT_FOUND, once, as when a leader says so [E05].
+ */
+bool replica_is_removed(const struct replica *r);
+
 /* -- the end -- */
 
 /* Commits to the backend what is applied, and waits for it. For an orderly stop. */
