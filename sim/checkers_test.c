@@ -23,6 +23,7 @@ static const struct {
     {SIM_BUG_BYTES_CHANGED, {"log"}},
     {SIM_BUG_ANSWER_LOST, {"every_call_returned"}},
     {SIM_BUG_DEAF, {"leader_in_time", "write_in_time"}},
+    {SIM_BUG_DISK_EMPTIED, {"entries_kept", "vote_kept"}},
 };
 
 _Static_assert(sizeof planted / sizeof planted[0] == SIM_BUG_COUNT - 1, "a row for every bug");

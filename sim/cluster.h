@@ -15,7 +15,8 @@
 #include "storage/disk_memory.h"
 
 enum {
-    SIM_MEMBER_COUNT_MAX = 5,
+    SIM_FOUNDER_COUNT_MAX = 5,
+    SIM_MEMBER_COUNT_MAX = 8, /* with those that join later */
     SIM_CLIENT_COUNT_MAX = 16,
     SIM_TICK_MS = 100,
     SIM_ELECTION_TICKS = 10,
@@ -42,6 +43,8 @@ struct sim_member {
     bool alive;                         /* the process runs */
     bool begun;                         /* has started once */
     bool doomed;                        /* stays down for good */
+    bool joins;                         /* was no founder: begins with nothing */
+    bool removed;                       /* knows that it was removed, and has ended */
     bool failed;                        /* said that this is the end */
     char last_words[128];               /* and why, the last time */
     uint64_t paused_until_ns;
@@ -181,6 +184,14 @@ void sim_broken(struct sim *s, const char *rule, const char *format, ...) NB_PRI
 
 /* ---- what breaks ---- */
 
+/* Somebody joins, is promoted, leaves or is replaced, if the leader takes it. */
+void sim_members_event(struct sim *s);
+/* A removed member that knows it ends for good. */
+void sim_members_settle(struct sim_member *m);
+/* Leaves in `core` who is in the configuration of the leader. */
+void sim_members_core(struct sim *s, bool *core);
+void sim_members_deinit(struct sim *s);
+
 void sim_nemesis_event(struct sim *s);
 /* Picks a majority, heals it, and breaks everything else for good. */
 void sim_nemesis_heal_core(struct sim *s, bool *core);
@@ -192,7 +203,9 @@ struct sim {
     struct nb_random random;
     struct sim_events events;
     uint64_t now_ns;
-    unsigned member_count, client_count;
+    unsigned founder_count;
+    unsigned member_count, client_count; /* members: with those that joined */
+    struct sim_change *change;           /* of members, under way; owned */
     struct sim_member members[SIM_MEMBER_COUNT_MAX];
     struct sim_network network;
     struct sim_client clients[SIM_CLIENT_COUNT_MAX];

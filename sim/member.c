@@ -142,6 +142,16 @@ static struct replica_world world_of(struct sim_member *m)
 
 /* ---- start ---- */
 
+static void make_dirs(struct sim_member *m)
+{
+    enum nb_status status = disk_mkdir(m->disk, wal_dir);
+    nb_assert(status == NB_OK);
+    status = disk_mkdir(m->disk, snap_dir);
+    nb_assert(status == NB_OK);
+    status = disk_sync_dir(m->disk, top_dir);
+    nb_assert(status == NB_OK);
+}
+
 void sim_member_init(struct sim *s, unsigned place)
 {
     struct sim_member *m = &s->members[place];
@@ -152,12 +162,7 @@ void sim_member_init(struct sim *s, unsigned place)
                              .store = backend_memory_store_create(),
                              .disk_delay_max_ns = 2 * SIM_MS};
     m->wal_disk = s->options.bug == SIM_BUG_LYING_DISK ? sim_lying_disk_create(m->disk) : m->disk;
-    enum nb_status status = disk_mkdir(m->disk, wal_dir);
-    nb_assert(status == NB_OK);
-    status = disk_mkdir(m->disk, snap_dir);
-    nb_assert(status == NB_OK);
-    status = disk_sync_dir(m->disk, top_dir);
-    nb_assert(status == NB_OK);
+    make_dirs(m);
 }
 
 void sim_member_deinit(struct sim_member *m)
@@ -172,10 +177,13 @@ void sim_member_deinit(struct sim_member *m)
 
 static void bootstrap(struct sim_member *m)
 {
+    if (m->joins) {
+        return; /* the leader's snapshot says who the members are */
+    }
     struct machine_members members = {0};
     char url[] = "http://member", name[] = "";
     char *urls[] = {url};
-    for (unsigned i = 0; i < m->sim->member_count; i++) {
+    for (unsigned i = 0; i < m->sim->founder_count; i++) {
         machine_members_set(&members, &(struct machine_member){.id = m->sim->members[i].id,
                                                                .name = name,
                                                                .peer_urls = urls,
@@ -280,12 +288,24 @@ static enum nb_status start(struct sim_member *m, struct nb_buf *error)
     return status;
 }
 
+static void empty_disk(struct sim_member *m)
+{
+    disk_destroy(m->disk);
+    backend_memory_store_destroy(m->store);
+    m->disk = m->wal_disk = disk_memory_create(1);
+    m->store = backend_memory_store_create();
+    make_dirs(m);
+}
+
 void sim_member_start(struct sim_member *m)
 {
     struct sim *s = m->sim;
     nb_assert(!m->alive && m->replica == NULL);
     m->boot++;
     m->alive = true;
+    if (s->options.bug == SIM_BUG_DISK_EMPTIED && m->begun) {
+        empty_disk(m);
+    }
     m->failed = m->turn_due = m->disk_due = false;
     m->recovered = (struct wal_recovered){0};
     m->paused_until_ns = 0;
@@ -384,6 +404,10 @@ static void settle(struct sim_member *m, bool wants_turn)
         return;
     }
     sim_check_member(m);
+    sim_members_settle(m);
+    if (!m->alive) {
+        return;
+    }
     if (m->failed) {
         sim_member_crash(m, false, SIM_SECOND + sim_below(m->sim, 2 * SIM_SECOND));
         return;

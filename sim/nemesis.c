@@ -192,10 +192,15 @@ static const struct {
     {4, backend_stuck},  {4, backend_fails},
 };
 
+enum { MEMBERS_PER_MILLE = 250 };
+
 void sim_nemesis_event(struct sim *s)
 {
     if (s->healed || !s->options.faults) {
         return;
+    }
+    if (s->options.membership && sim_chance(s, MEMBERS_PER_MILLE)) {
+        sim_members_event(s);
     }
     unsigned sum = 0;
     for (size_t i = 0; i < NB_ARRAY_LEN(faults); i++) {
@@ -233,8 +238,14 @@ static void mend(struct sim_member *m)
     }
 }
 
-void sim_nemesis_heal_core(struct sim *s, bool *core)
+static void pick_core(struct sim *s, bool *core)
 {
+    if (s->report.change_count + s->report.joined_count != 0 || s->change != NULL) {
+        for (unsigned i = 0; i < s->member_count; i++) {
+            core[i] = !s->members[i].removed; /* who is a majority, only the log knows */
+        }
+        return;
+    }
     unsigned need =
         s->member_count / 2 + 1 + (unsigned)sim_below(s, s->member_count - s->member_count / 2);
     for (unsigned picked = 0; picked < need;) {
@@ -242,6 +253,11 @@ void sim_nemesis_heal_core(struct sim *s, bool *core)
         picked += !core[i];
         core[i] = true;
     }
+}
+
+void sim_nemesis_heal_core(struct sim *s, bool *core)
+{
+    pick_core(s, core);
     sim_network_heal(s);
     for (unsigned a = 0; a < s->member_count; a++) {
         for (unsigned b = 0; b < s->member_count; b++) {

@@ -108,9 +108,9 @@ struct sim *sim_create(const struct sim_options *options)
 {
     struct sim *s = nb_alloc_zero(1, sizeof *s);
     s->options = *options;
-    s->member_count = options->member_count;
+    s->member_count = s->founder_count = options->member_count;
     s->client_count = options->client_count;
-    nb_assert(s->member_count >= 1 && s->member_count <= SIM_MEMBER_COUNT_MAX);
+    nb_assert(s->member_count >= 1 && s->member_count <= SIM_FOUNDER_COUNT_MAX);
     nb_assert(s->client_count <= SIM_CLIENT_COUNT_MAX);
     nb_random_init(&s->random, options->seed);
     s->events.random = &s->random;
@@ -129,6 +129,7 @@ void sim_destroy(struct sim *s)
     for (unsigned i = 0; i < s->member_count; i++) {
         sim_member_deinit(&s->members[i]);
     }
+    sim_members_deinit(s);
     sim_check_deinit(&s->check);
     sim_events_deinit(&s->events);
     nb_free(s);
@@ -203,7 +204,11 @@ static bool second_phase(struct sim *s)
 {
     s->healed = true;
     sim_nemesis_heal_core(s, s->core);
-    if (!wait_for_leader(s) || !fresh_write(s)) {
+    if (!wait_for_leader(s)) {
+        return false;
+    }
+    sim_members_core(s, s->core);
+    if (!fresh_write(s)) {
         return false;
     }
     uint64_t elections = s->report.election_count;
@@ -219,6 +224,7 @@ static bool second_phase(struct sim *s)
                    s->report.election_count - elections);
         return false;
     }
+    sim_members_core(s, s->core);
     sim_check_end(s, s->core);
     return s->report.rule == NULL;
 }
@@ -232,7 +238,8 @@ void sim_options_of_seed(uint64_t seed, struct sim_options *out)
                                 .member_count = counts[seed % NB_ARRAY_LEN(counts)],
                                 .client_count = 3 + (unsigned)(seed / 7 % 10),
                                 .step_count = 20000,
-                                .faults = seed % 17 != 0};
+                                .faults = seed % 17 != 0,
+                                .membership = seed % 5 == 2 || seed % 5 == 4};
 }
 
 bool sim_run(const struct sim_options *options, struct sim_report *out)

@@ -89,6 +89,9 @@ static void T03_the_seeds_meet_every_kind_of_trouble(void **state)
         sum.kill_count += r.kill_count;
         sum.fatal_count += r.fatal_count;
         sum.install_count += r.install_count;
+        sum.change_count += r.change_count;
+        sum.joined_count += r.joined_count;
+        sum.removed_count += r.removed_count;
         sum.compaction_count += r.compaction_count;
         sum.entry_count += r.entry_count;
         sum.duplicate_count += r.duplicate_count;
@@ -100,6 +103,9 @@ static void T03_the_seeds_meet_every_kind_of_trouble(void **state)
     assert_true(sum.kill_count > SAMPLE);
     assert_true(sum.fatal_count > SAMPLE / 10);
     assert_true(sum.install_count > SAMPLE / 4);
+    assert_true(sum.change_count > SAMPLE);
+    assert_true(sum.joined_count > SAMPLE / 3);
+    assert_true(sum.removed_count > SAMPLE / 10);
     assert_true(sum.compaction_count > 4 * SAMPLE);
     assert_true(sum.entry_count > 200 * SAMPLE);
     print_message("requests that the log brought twice: %llu\n",

@@ -11,6 +11,7 @@
  *     network   messages between members: encoded, late, lost, doubled, out of order, cut off
  *     client    operations, and the history of what was asked and answered
  *     nemesis   who breaks what, and when
+ *     members   who joins, is promoted, leaves, is replaced, and when
  *     check     the rules; they look on and touch nothing
  *   model       the store as it should be, written to be too plain to be wrong
  *   main        the program `simulate`
@@ -37,7 +38,8 @@
     X(WRONG_REVISION, "a write is answered with the revision before its own")                      \
     X(BYTES_CHANGED, "a value changes on its way to one member")                                   \
     X(ANSWER_LOST, "an answer never reaches its client")                                           \
-    X(DEAF, "after healing no member hears another")
+    X(DEAF, "after healing no member hears another")                                               \
+    X(DISK_EMPTIED, "a member comes back with its identity and an empty disk")
 
 enum sim_bug {
     SIM_BUG_NONE,
@@ -53,6 +55,7 @@ struct sim_options {
     unsigned client_count;
     uint64_t step_count; /* events of the first phase */
     bool faults;
+    bool membership; /* members come and go; five at the start at most, eight in all */
     enum sim_bug bug;
     FILE *trace; /* NULL: none */
 };
@@ -62,6 +65,7 @@ struct sim_report {
     uint64_t step_count, end_ns;
     uint64_t call_count, write_count, read_count, unknown_count, refused_count;
     uint64_t message_count, lost_count, election_count, crash_count, kill_count, restart_count;
+    uint64_t change_count, joined_count, removed_count; /* of members */
     uint64_t snapshot_count, install_count, fatal_count, entry_count, compaction_count;
     uint64_t duplicate_count; /* entries that brought a request again */
     const char *rule;         /* that was broken; NULL: none */

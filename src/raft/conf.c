@@ -234,6 +234,10 @@ enum raft_conf_outcome raft_conf_apply(const struct raft_conf *from,
     if (from->outgoing_count != 0) {
         return RAFT_CONF_IN_JOINT;
     }
+    if (change->mode == RAFT_CONF_KEEP) {
+        *out = *from;
+        return change->step_count != 0 ? RAFT_CONF_INVALID : RAFT_CONF_ACCEPTED;
+    }
     if (!steps_valid(change)) {
         return RAFT_CONF_INVALID;
     }

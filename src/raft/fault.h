@@ -46,7 +46,9 @@
     X(QUORUM_UNCHECKED, "E04 a leader without a quorum stays")                                     \
     X(PROBE_ONCE, "a lost probe is never sent again")                                              \
     X(LOW_TERM_IGNORED, "E02 a message of a low term is not answered")                             \
-    X(SNAPSHOT_AWAITED_FOREVER, "S07 a lost snapshot is never sent again")
+    X(SNAPSHOT_AWAITED_FOREVER, "S07 a lost snapshot is never sent again")                         \
+    X(EMPTY_TAKES_ENTRIES, "a member that knows no configuration takes entries")                   \
+    X(SNAPSHOT_WISH_IGNORED, "a member that asks for a snapshot gets entries again")
 
 enum raft_fault {
     RAFT_FAULT_NONE,

@@ -59,6 +59,22 @@ static void answer_refused(struct raft *r, const struct raft_msg *m)
                                                          .hint = {.index = meet, .term = term}}});
 }
 
+/* A member that joined later and knows no configuration: the first one is in no entry, so entries
+ * would make a log of it that does not say who votes. */
+static bool knows_no_members(const struct raft *r)
+{
+    const struct raft_conf *c = raft_conf(r);
+    return c->voter_count == 0 && !RAFT_FAULT(EMPTY_TAKES_ENTRIES);
+}
+
+static void answer_wants_snapshot(struct raft *r, const struct raft_msg *m)
+{
+    raft_send_now(r, (struct raft_msg){.type = RAFT_MSG_APPEND_RESULT,
+                                       .to = m->from,
+                                       .append_result = {.wants_snapshot = true,
+                                                         .refused_index = m->append.prev.index}});
+}
+
 /* Cuts the log at a true conflict. Writes that are still under way can from now on only vouch for
  * what lies before the cut [R17]. */
 static void cut(struct raft *r, uint64_t first)
@@ -132,6 +148,10 @@ void raft_follower_on_append(struct raft *r, const struct raft_msg *m)
     }
     if (r->installing) {
         return; /* log and state are about to be replaced; the leader hears when it is done */
+    }
+    if (knows_no_members(r)) {
+        answer_wants_snapshot(r, m);
+        return;
     }
     struct raft_entry_id prev = m->append.prev;
     const struct raft_entry *entries = m->append.entries;

@@ -27,6 +27,7 @@ struct raft_peer {
     uint64_t match, next; /* as leader; of the leader itself match is the durable index */
     enum raft_progress_state state;
     bool probe_sent;           /* PROBE: wait for an answer or a heartbeat's */
+    bool wants_snapshot;       /* it said so, and none was begun since */
     uint64_t commit_sent;      /* highest leader_commit in an append */
     uint64_t round_sent;       /* read rounds */
     uint64_t round_acked;      /* of this term */

@@ -90,6 +90,7 @@ void raft_leader_begin(struct raft *r)
     for (size_t i = 0; i < r->peer_count; i++) {
         struct raft_peer *p = &r->peers[i];
         p->match = 0;
+        p->wants_snapshot = false;
         raft_leader_probe(r, p);
         p->next = last + 1; /* optimistic: the probe brings the truth */
         p->commit_sent = p->round_sent = p->round_acked = 0;
@@ -309,8 +310,14 @@ static void refused(struct raft *r, struct raft_peer *p, const struct raft_appen
 {
     bool late = p->state == RAFT_PROGRESS_PROBE ? a->refused_index != p->next - 1
                                                 : a->refused_index <= p->match;
-    if (late || p->state == RAFT_PROGRESS_SNAPSHOT || a->refused_index <= p->match) {
+    late = a->wants_snapshot ? p->match != 0 : late || a->refused_index <= p->match;
+    if (late || p->state == RAFT_PROGRESS_SNAPSHOT) {
         return; /* [R08] */
+    }
+    if (a->wants_snapshot && !RAFT_FAULT(SNAPSHOT_WISH_IGNORED)) {
+        raft_leader_probe(r, p);
+        p->wants_snapshot = true; /* the next drain sends it */
+        return;
     }
     /* Skip our entries of terms above the hint's: they cannot be what the follower has there. */
     uint64_t bound = raft_min_u64(a->hint.index, a->refused_index - 1);
@@ -396,6 +403,7 @@ static void send_snapshot(struct raft *r, struct raft_peer *p)
         return; /* it would go nowhere; an answer to a heartbeat brings us back here */
     }
     p->state = RAFT_PROGRESS_SNAPSHOT;
+    p->wants_snapshot = false; /* if this one fails, the next append is answered so again */
     p->snapshot_expires = 0;
     inflight_clear(p);
     struct raft_out *out = raft_out(r);
@@ -422,7 +430,7 @@ static void flush_peer(struct raft *r, struct raft_peer *p)
         (p->state == RAFT_PROGRESS_PROBE && p->probe_sent)) {
         return;
     }
-    if (p->next - 1 < r->log.compacted.index) {
+    if (p->wants_snapshot || p->next - 1 < r->log.compacted.index) {
         send_snapshot(r, p);
         return;
     }

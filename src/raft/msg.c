@@ -2,7 +2,7 @@
  * Messages on the wire, little-endian:
  *   0   u8   format, 1
  *   1   u8   type
- *   2   u8   flags: 1 accepted or granted, 2 transfer
+ *   2   u8   flags: 1 accepted or granted, 2 transfer, 4 wants a snapshot (of APPEND_RESULT)
  *   3   u8   0
  *   4   u32  count of entries
  *   8   u64  from
@@ -27,6 +27,7 @@ enum {
     ENTRY_HEADER_SIZE = 16,
     FLAG_YES = 1,
     FLAG_TRANSFER = 2,
+    FLAG_SNAPSHOT = 4,
     WORD_COUNT_MAX = 4,
 };
 
@@ -83,10 +84,11 @@ static struct parts parts_of(const struct raft_msg *m)
                               .entries = m->append.entries,
                               .entry_count = m->append.entry_count};
     case RAFT_MSG_APPEND_RESULT:
-        return (struct parts){.flags = flag(m->append_result.accepted, FLAG_YES),
-                              .words = {m->append_result.matched_index,
-                                        m->append_result.refused_index, m->append_result.hint.index,
-                                        m->append_result.hint.term}};
+        return (struct parts){
+            .flags = (uint8_t)(flag(m->append_result.accepted, FLAG_YES) |
+                               flag(m->append_result.wants_snapshot, FLAG_SNAPSHOT)),
+            .words = {m->append_result.matched_index, m->append_result.refused_index,
+                      m->append_result.hint.index, m->append_result.hint.term}};
     case RAFT_MSG_HEARTBEAT:
         return (struct parts){.words = {m->heartbeat.commit_index, m->heartbeat.read_round}};
     case RAFT_MSG_HEARTBEAT_RESULT:
@@ -274,11 +276,14 @@ static enum nb_status decode_body(struct raft_msg *m, uint8_t flags, const uint6
         }
         break;
     case RAFT_MSG_APPEND_RESULT:
-        m->append_result = (struct raft_append_result){.accepted = yes,
-                                                       .matched_index = w[0],
-                                                       .refused_index = w[1],
-                                                       .hint = {.index = w[2], .term = w[3]}};
-        status = !yes && w[1] == 0 ? NB_MALFORMED : NB_OK;
+        m->append_result =
+            (struct raft_append_result){.accepted = yes,
+                                        .wants_snapshot = (flags & FLAG_SNAPSHOT) != 0,
+                                        .matched_index = w[0],
+                                        .refused_index = w[1],
+                                        .hint = {.index = w[2], .term = w[3]}};
+        /* Only what needs a snapshot is refused from the start of the log on. */
+        status = yes == ((flags & FLAG_SNAPSHOT) != 0) && (yes || w[1] == 0) ? NB_MALFORMED : NB_OK;
         break;
     case RAFT_MSG_HEARTBEAT:
         m->heartbeat = (struct raft_heartbeat){.commit_index = w[0], .read_round = w[1]};
@@ -328,8 +333,8 @@ enum nb_status raft_msg_decode(struct nb_bytes from, struct raft_msg *out, struc
         return NB_TRUNCATED;
     }
     const uint8_t *h = from.data;
-    if (h[0] != MSG_FORMAT || h[1] >= RAFT_MSG_TYPE_COUNT || h[2] > (FLAG_YES | FLAG_TRANSFER) ||
-        h[3] != 0) {
+    if (h[0] != MSG_FORMAT || h[1] >= RAFT_MSG_TYPE_COUNT ||
+        h[2] > (FLAG_YES | FLAG_TRANSFER | FLAG_SNAPSHOT) || h[3] != 0) {
         return NB_MALFORMED;
     }
     struct raft_msg m = {.type = (enum raft_msg_type)h[1],

@@ -704,6 +704,106 @@ static void s7_who_lags_behind_the_log_gets_a_snapshot_then_appends(void **state
     end(&g);
 }
 
+static void a_member_without_configuration_takes_no_entries_and_asks_for_a_snapshot(void **state)
+{
+    (void)state;
+    struct rig g = rig(0);
+    struct raft_entry noop = {.id = {.index = 1, .term = 1}, .kind = RAFT_ENTRY_NOOP};
+    step(&g, append(1, 0, 0, &noop, 1, 1));
+    drain(&g);
+    assert_int_equal(status(&g).last.index, 0);
+    assert_int_equal(status(&g).commit_index, 0);
+    const struct raft_send *s = sent(&g, RAFT_MSG_APPEND_RESULT, 2);
+    assert_false(s->msg.append_result.accepted);
+    assert_true(s->msg.append_result.wants_snapshot);
+    /* The mark survives the wire; nobody else refuses from the very start. */
+    struct nb_buf bytes = {0};
+    struct nb_arena arena = {0};
+    struct raft_msg out;
+    raft_msg_encode(&s->msg, &bytes);
+    assert_int_equal(raft_msg_decode(nb_buf_bytes(&bytes), &out, &arena), NB_OK);
+    assert_true(out.append_result.wants_snapshot);
+    bytes.data[2] = 0;
+    assert_int_equal(raft_msg_decode(nb_buf_bytes(&bytes), &out, &arena), NB_MALFORMED);
+    bytes.data[2] = 5; /* accepted, and wants a snapshot */
+    assert_int_equal(raft_msg_decode(nb_buf_bytes(&bytes), &out, &arena), NB_MALFORMED);
+    nb_buf_deinit(&bytes);
+    nb_arena_deinit(&arena);
+    struct raft_snapshot label = {.last = {3, 1}, .conf = conf_of(3)};
+    step(&g, snapshot_msg(&label, 1));
+    drain(&g);
+    assert_true(g.fx.has_install);
+    raft_snapshot_installed(g.r, &g.fx.install);
+    assert_int_equal(raft_conf(g.r)->voter_count, 3);
+    end(&g);
+}
+
+static void E07_a_member_without_configuration_never_campaigns(void **state)
+{
+    (void)state;
+    struct rig g = rig(0);
+    for (unsigned i = 0; i < 5 * ET; i++) {
+        raft_tick(g.r);
+        drain(&g);
+        assert_null(sent(&g, RAFT_MSG_VOTE, 0));
+        assert_null(sent(&g, RAFT_MSG_PRE_VOTE, 0));
+    }
+    assert_false(raft_campaign(g.r));
+    end(&g);
+}
+
+static void who_asks_for_a_snapshot_gets_one_though_the_log_begins_at_1(void **state)
+{
+    (void)state;
+    struct rig g = rig(3);
+    lead(&g);
+    synced(&g);
+    ack(&g, 2, 1);
+    drain(&g);
+    const struct raft_msg wish = {.type = RAFT_MSG_APPEND_RESULT,
+                                  .from = 3,
+                                  .term = 1,
+                                  .append_result = {.wants_snapshot = true}};
+    step(&g, wish);
+    drain(&g);
+    assert_int_equal(status(&g).first_index, 1);
+    assert_int_equal(g.fx.snapshot_peer_count, 1);
+    assert_int_equal(g.fx.snapshot_peers[0], 3);
+    step(&g, wish); /* while it is on its way */
+    drain(&g);
+    assert_int_equal(g.fx.snapshot_peer_count, 0);
+    raft_snapshot_sent(g.r, 3, true);
+    ack(&g, 3, 1);
+    drain(&g);
+    step(&g, wish); /* late: it holds something since [R08] */
+    drain(&g);
+    assert_int_equal(g.fx.snapshot_peer_count, 0);
+    struct raft_progress p;
+    assert_true(raft_progress_of(g.r, 3, &p));
+    assert_int_equal(p.state, RAFT_PROGRESS_REPLICATE);
+    end(&g);
+}
+
+static void M11_a_change_of_what_is_attached_keeps_who_votes(void **state)
+{
+    (void)state;
+    struct rig g = rig(3);
+    lead_for_good(&g);
+    struct raft_conf before = *raft_conf(g.r);
+    struct raft_conf_change keep = {.mode = RAFT_CONF_KEEP};
+    struct raft_entry_id id;
+    assert_int_equal(raft_propose_conf(g.r, &keep, nb_bytes_str("urls"), &id), RAFT_CONF_ACCEPTED);
+    assert_true(raft_conf_equal(&before, raft_conf(g.r)));
+    assert_int_equal(status(&g).conf_index, id.index);
+    /* [M02] it is a change like any other */
+    assert_int_equal(raft_propose_conf(g.r, &keep, nb_bytes_str("urls"), NULL),
+                     RAFT_CONF_IN_FLIGHT);
+    keep.steps[keep.step_count++] = (struct raft_conf_step){RAFT_CONF_REMOVE, 3};
+    struct raft_conf out;
+    assert_int_equal(raft_conf_apply(&before, &keep, &out), RAFT_CONF_INVALID);
+    end(&g);
+}
+
 static void S07_an_unanswered_snapshot_is_asked_for_again(void **state)
 {
     (void)state;
@@ -1303,6 +1403,10 @@ int main(void)
         cmocka_unit_test(s7_who_installs_a_snapshot_is_out_of_the_race_of_that_term),
         cmocka_unit_test(S06_a_late_snapshot_is_answered_and_ignored),
         cmocka_unit_test(s7_who_lags_behind_the_log_gets_a_snapshot_then_appends),
+        cmocka_unit_test(a_member_without_configuration_takes_no_entries_and_asks_for_a_snapshot),
+        cmocka_unit_test(E07_a_member_without_configuration_never_campaigns),
+        cmocka_unit_test(who_asks_for_a_snapshot_gets_one_though_the_log_begins_at_1),
+        cmocka_unit_test(M11_a_change_of_what_is_attached_keeps_who_votes),
         cmocka_unit_test(S07_an_unanswered_snapshot_is_asked_for_again),
         cmocka_unit_test(E08_transfer_waits_for_the_target_and_is_given_up),
         cmocka_unit_test(E08_timeout_now_campaigns_past_stickiness),

@@ -125,6 +125,7 @@ enum raft_conf_mode {
     RAFT_CONF_JOINT,  /* joint; the leader leaves by itself */
     RAFT_CONF_JOINT_EXPLICIT, /* joint; stays until RAFT_CONF_LEAVE */
     RAFT_CONF_LEAVE,          /* leaves the joint phase; no steps */
+    RAFT_CONF_KEEP,           /* the same configuration; only what is attached is new; no steps */
 };
 
 struct raft_conf_change {
@@ -194,9 +195,11 @@ struct raft_append {
 
 struct raft_append_result {
     bool accepted;
-    uint64_t matched_index;    /* accepted: the follower's log equals the leader's up to here and is
-                                  durable up to here */
-    uint64_t refused_index;    /* refused: prev.index of the request */
+    bool wants_snapshot;    /* refused: the sender holds no configuration, and the log has none of
+                               the first members: only a snapshot says who they are */
+    uint64_t matched_index; /* accepted: the follower's log equals the leader's up to here and is
+                               durable up to here */
+    uint64_t refused_index; /* refused: prev.index of the request */
     struct raft_entry_id hint; /* refused: where the logs may meet: the follower's last entry at or
                                   before prev whose term is not above prev.term */
 };

@@ -28,6 +28,9 @@ static void apply_entry(struct replica *r, const struct raft_entry *e)
     }
     struct machine_result result;
     machine_apply(r->machine, &entry, request != NULL ? &result : NULL);
+    if (e->kind == RAFT_ENTRY_CONF) {
+        replica_conf_applied(r, e->id);
+    }
     if (request != NULL) {
         /* Twice here, and not answered the first time: that was in a snapshot. */
         request->done(request, result.duplicate ? NB_TIMEOUT : NB_OK,

@@ -1,6 +1,6 @@
 /*
  * replica/internal: the struct behind `struct replica`, and what its files call of each other. Each
- * file has one noun: proposals, reads, log, apply, commit (of the backend), snapshots, start;
+ * file has one noun: proposals, reads, log, apply, members, commit (of the backend), snapshots, start;
  * replica.c has the turn and time.
  */
 #ifndef NABATA_REPLICA_INTERNAL_H
@@ -85,6 +85,11 @@ struct replica {
     struct raft_snapshot install_label;
     uint64_t install_batch; /* of the log, with its mark; 0: the backend is the old one */
 
+    struct replica_request *change; /* of members, under way; NULL: none */
+    struct raft_entry_id change_id;
+    bool change_applied, change_lost; /* its entry came to pass, or another in its place */
+    bool told_removed;
+
     struct replica_timings timings;
     uint64_t leader_seen;
     uint64_t leader_change_count, proposal_failed_count, read_failed_count;
@@ -131,6 +136,13 @@ void replica_append_to_log(struct replica *r, const struct raft_effects *fx);
 
 /* Applies what is committed, a bounded piece. */
 void replica_apply(struct replica *r);
+/* -- members.c -- */
+
+/* A CONF entry was applied. */
+void replica_conf_applied(struct replica *r, struct raft_entry_id id);
+/* Ends the change under way when it can be said how. */
+void replica_finish_change(struct replica *r);
+void replica_expire_change(struct replica *r, uint64_t now_ns, enum nb_status status);
 /* -- commit.c -- */
 
 /* One batch under way at a time: the next one gathers what comes meanwhile. */

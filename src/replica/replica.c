@@ -44,7 +44,8 @@ static void take_effects(struct replica *r, const struct raft_effects *fx)
     }
     replica_want_snapshots(r, fx);
     if (fx->removed) {
-        replica_fail(r, NB_MEMBER_NOT_FOUND, "this member was removed from the cluster");
+        r->told_removed = true;
+        r->world.wake(r->world.user);
     }
     if (fx->has_install && !r->failed) {
         struct raft_snapshot label = fx->install; /* fx ends with the next call on raft */
@@ -96,6 +97,7 @@ void replica_turn(struct replica *r)
     }
     replica_apply(r);
     replica_answer_reads(r);
+    replica_finish_change(r);
     if (raft_has_effects(r->raft)) {
         r->world.wake(r->world.user);
     }
@@ -140,6 +142,7 @@ static void expire(struct replica *r)
         request->done(request, timeout_status(r), NULL); /* "unknown": it may still commit [R23] */
     }
     replica_forget_timed_out(r);
+    replica_expire_change(r, now_ns, timeout_status(r));
     expire_reads(r, &r->reads_queued, now_ns);
     expire_reads(r, &r->reads_asked, now_ns);
     expire_reads(r, &r->reads_indexed, now_ns);

@@ -197,11 +197,18 @@ struct replica_progress {
 NB_MUST_USE bool replica_progress(const struct replica *r, uint64_t id,
                                   struct replica_progress *out);
 
-/*
- * This member's own removal is applied here, and no configuration holds it any more. It is also
- * told to the world by `fatal` with NB_MEMBER_NOT_FOUND, once, as when a leader says so [E05].
- */
+/* This member's own removal is applied here and no configuration holds it any more, or a leader
+ * said that it was removed [E05]. Once true it stays so: the world lets it end, soon. */
 bool replica_is_removed(const struct replica *r);
+
+/*
+ * Everybody there may be something to say to: the members as applied, and those of a configuration
+ * in the log that is not applied yet; without the new ones' answers it never would be. `out` is
+ * filled (deinit it before, and after use).
+ */
+void replica_known_members(const struct replica *r, struct machine_members *out);
+/* Changes whenever replica_known_members may say something else. */
+uint64_t replica_members_version(const struct replica *r);
 
 /* -- the end -- */
 

@@ -52,6 +52,10 @@ static void on_copied(void *context, enum nb_status status, const char *text)
     struct nb_buf message = {0};
     struct backend_label label;
     status = r->world.inspect_copy(r->world.user, r->copy_path, &label, &message);
+    if (status == NB_OK && label.applied_index == 0) {
+        nb_buf_append_str(&message, "nothing is applied durably yet");
+        status = NB_BUSY;
+    }
     if (status == NB_OK && raft_conf_at(r->raft, label.applied_index, &r->copy_label.conf)) {
         r->copy_label.last =
             (struct raft_entry_id){.index = label.applied_index, .term = label.applied_term};

@@ -219,6 +219,9 @@ void replica_destroy(struct replica *r)
         (void)replica_take_proposal(r, request->id);
         request->done(request, NB_STOPPED, NULL);
     }
+    if (r->change != NULL) {
+        r->change->done(r->change, NB_STOPPED, NULL);
+    }
     replica_reads_finish(&r->reads_queued, NB_STOPPED);
     replica_reads_finish(&r->reads_asked, NB_STOPPED);
     replica_reads_finish(&r->reads_indexed, NB_STOPPED);

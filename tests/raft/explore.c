@@ -573,6 +573,19 @@ static void take_writes(struct explorer *x, struct node *n, const struct raft_ef
     }
 }
 
+/* A member without a configuration gets a snapshot whatever the log holds: what is applied becomes
+ * one when there is none yet. False when nothing is applied. */
+static bool snapshot_for_a_joiner(struct node *n)
+{
+    struct raft *r = n->core;
+    if (n->snapshot.last.index == 0 && !r->installing && r->applied_index != 0 &&
+        raft_conf_at(r, r->applied_index, &n->snapshot.conf)) {
+        n->snapshot.last = raft_log_at(&r->log, r->applied_index)->id;
+        raft_compact(r, r->applied_index);
+    }
+    return n->snapshot.last.index != 0;
+}
+
 static void drain(struct explorer *x, struct node *n, struct outcome *out)
 {
     struct raft_effects fx;
@@ -599,6 +612,10 @@ static void drain(struct explorer *x, struct node *n, struct outcome *out)
         out->read_failed = out->read_failed || fx.read_failed_count != 0;
         if (fx.snapshot_peer_count != 0) {
             for (size_t i = 0; i < fx.snapshot_peer_count; i++) {
+                if (!snapshot_for_a_joiner(n)) {
+                    raft_snapshot_sent(n->core, fx.snapshot_peers[i], false);
+                    continue;
+                }
                 struct raft_msg m = raft_snapshot_msg(n->core, fx.snapshot_peers[i], &n->snapshot);
                 emit(n, out, intern_message(x, &m));
                 raft_snapshot_sent(n->core, fx.snapshot_peers[i], true);

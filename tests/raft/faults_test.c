@@ -348,6 +348,32 @@ static void scenes_of_loss(struct group_report *report)
     scene_end(&s);
 }
 
+/* A member that joined with nothing; its core never heard of the first configuration. */
+static void scene_of_a_joiner(struct group_report *report)
+{
+    struct scene s = {.report = report};
+    struct raft_start first = {.snapshot.conf = {.voters = {1}, .voter_count = 1}};
+    struct raft_start none = {0};
+    for (unsigned i = 0; i < 3; i++) {
+        struct raft_config c;
+        raft_config_defaults(&c);
+        c.id = i + 1;
+        c.seed = i + 1;
+        must(&s, raft_create(&c, i == 0 ? &first : &none, &s.core[i]) == NB_OK, "a member starts");
+    }
+    first_leads(&s);
+    struct raft_conf_change add = {.steps = {{RAFT_CONF_ADD_LEARNER, 2}}, .step_count = 1};
+    must(&s, raft_propose_conf(s.core[0], &add, (struct nb_bytes){0}, NULL) == RAFT_CONF_ACCEPTED,
+         "a learner is added");
+    scene_ticks(&s, 40);
+    must(&s, s.snapshots != 0, "a member without configuration gets a snapshot");
+    must(&s, raft_conf_equal(raft_conf(s.core[1]), raft_conf(s.core[0])),
+         "the joined member knows the whole configuration");
+    must(&s, scene_status(&s, 1).commit_index == scene_status(&s, 0).commit_index,
+         "the joined member catches up");
+    scene_end(&s);
+}
+
 static void scenes(struct group_report *report, uint64_t seed)
 {
     (void)seed;
@@ -391,6 +417,7 @@ static void scenes(struct group_report *report, uint64_t seed)
     scene_end(&s);
 
     scenes_of_loss(report);
+    scene_of_a_joiner(report);
 }
 
 /* ---- the table --------------------------------------------------------------------------------

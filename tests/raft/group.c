@@ -358,6 +358,7 @@ static void check_promise(struct group *g, const struct member *m, const struct 
               "a vote left before it was on disk");
     } else if (msg->type == RAFT_MSG_VOTE) {
         CHECK(g, m->hard.term >= term, "a vote request left before the vote was on disk");
+        g->report->late_requests += log_replaced ? 1 : 0;
         CHECK(g,
               m->hard.term > term ||
                   (log_replaced &&
@@ -556,9 +557,30 @@ static void take_reads(struct group *g, const struct raft_effects *fx)
     }
 }
 
+/* What is applied becomes the snapshot. */
+static void make_snapshot(struct group *g, struct member *m)
+{
+    struct raft_snapshot s = {.last = {.index = m->applied, .term = m->term_of[m->applied]}};
+    CHECK(g, raft_conf_at(m->core, m->applied, &s.conf), "no configuration at the applied index");
+    trace(g, "compact %" PRIu64 " at %" PRIu64, m->id, m->applied);
+    for (uint64_t i = m->snapshot.last.index + 1; i <= m->applied; i++) {
+        nb_payload_release(m->disk[i].entry.payload);
+        m->disk[i] = (struct stored){0};
+    }
+    m->snapshot = s;
+    raft_compact(m->core, m->applied - nb_random_below(&g->random, 3) % m->applied);
+}
+
 static void take_snapshot_peers(struct group *g, struct member *m, const struct raft_effects *fx)
 {
     for (size_t i = 0; i < fx->snapshot_peer_count; i++) {
+        if (m->snapshot.last.index == 0 && !m->install_waits && m->applied != 0) {
+            make_snapshot(g, m); /* for one that joined and needs one whatever the log holds */
+        }
+        if (m->snapshot.last.index == 0) {
+            raft_snapshot_sent(m->core, fx->snapshot_peers[i], false);
+            continue;
+        }
         struct raft_msg msg = raft_snapshot_msg(m->core, fx->snapshot_peers[i], &m->snapshot);
         put_on_wire(g, packet_of(&msg));
         /* The report is as unsure as the stream. */
@@ -725,15 +747,7 @@ static void take_snapshot(struct group *g, struct member *m)
     if (m->install_waits || m->applied <= m->snapshot.last.index) {
         return;
     }
-    struct raft_snapshot s = {.last = {.index = m->applied, .term = m->term_of[m->applied]}};
-    CHECK(g, raft_conf_at(m->core, m->applied, &s.conf), "no configuration at the applied index");
-    trace(g, "compact %" PRIu64 " at %" PRIu64, m->id, m->applied);
-    for (uint64_t i = m->snapshot.last.index + 1; i <= m->applied; i++) {
-        nb_payload_release(m->disk[i].entry.payload);
-        m->disk[i] = (struct stored){0};
-    }
-    m->snapshot = s;
-    raft_compact(m->core, m->applied - nb_random_below(&g->random, 3) % m->applied);
+    make_snapshot(g, m);
     settle(g, m);
 }
 
@@ -797,8 +811,8 @@ static void change_conf(struct group *g)
         return;
     }
     struct raft_conf_change change = {
-        .mode = (enum raft_conf_mode)nb_random_below(&g->random, RAFT_CONF_LEAVE + 1)};
-    size_t steps = change.mode == RAFT_CONF_LEAVE ? 0 : 1 + nb_random_below(&g->random, 3);
+        .mode = (enum raft_conf_mode)nb_random_below(&g->random, RAFT_CONF_KEEP + 1)};
+    size_t steps = change.mode >= RAFT_CONF_LEAVE ? 0 : 1 + nb_random_below(&g->random, 3);
     for (size_t i = 0; i < steps; i++) {
         uint64_t id = 1 + nb_random_below(&g->random, GROUP_MEMBER_MAX);
         enum raft_conf_step_kind kind =

@@ -25,8 +25,9 @@ enum {
 /* Filled while a run goes on; in a fault run it lives in memory shared with the parent. */
 struct group_report {
     uint64_t events, commits, elections, reads, conf_changes, snapshots, crashes, transfers;
-    uint64_t late_leaders; /* elected when a newer term had committed what they lack */
-    char caught_by[160];   /* empty while nothing is wrong */
+    uint64_t late_leaders;  /* elected when a newer term had committed what they lack */
+    uint64_t late_requests; /* for votes, about a log that a snapshot has replaced meanwhile */
+    char caught_by[160];    /* empty while nothing is wrong */
 };
 
 struct group_options {

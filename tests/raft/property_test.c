@@ -48,7 +48,7 @@ static void a_leader_elected_late_may_lack_what_newer_terms_committed(void **sta
 {
     (void)state;
     struct group_report report = {0};
-    struct group_options o = group_options_draw(233225287390305, 6000, &report);
+    struct group_options o = group_options_draw(5193370, 6000, &report);
     group_run(&o);
     assert_true(report.late_leaders > 0);
 }
@@ -59,12 +59,12 @@ static void a_leader_elected_late_may_lack_what_newer_terms_committed(void **sta
 static void a_vote_request_may_outlive_the_log_it_speaks_of(void **state)
 {
     (void)state;
-    static const uint64_t seeds[] = {2718281833883, 3141592663908, 123123143744};
+    static const uint64_t seeds[] = {5000108, 5000310, 5002560};
     for (size_t i = 0; i < NB_ARRAY_LEN(seeds); i++) {
         struct group_report report = {0};
         struct group_options o = group_options_draw(seeds[i], 6000, &report);
         group_run(&o);
-        assert_true(report.snapshots > 0);
+        assert_true(report.snapshots > 0 && report.late_requests > 0);
     }
 }
 
