@@ -206,6 +206,7 @@ struct sim {
     unsigned founder_count;
     unsigned member_count, client_count; /* members: with those that joined */
     struct sim_change *change;           /* of members, under way; owned */
+    bool members_changed;                /* a change was taken on: it may come to pass any time */
     struct sim_member members[SIM_MEMBER_COUNT_MAX];
     struct sim_network network;
     struct sim_client clients[SIM_CLIENT_COUNT_MAX];

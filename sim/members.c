@@ -165,6 +165,7 @@ void sim_members_event(struct sim *s)
         enum nb_status status = replica_change_members(leader->replica, &target, &change->request);
         sim_trace(s, place, "asked for other members: %s", nb_status_name(status));
         if (status == NB_OK) {
+            s->members_changed = true;
             start_joiners(s, &target);
         } else {
             s->change = NULL;
@@ -191,7 +192,7 @@ void sim_members_settle(struct sim_member *m)
 void sim_members_core(struct sim *s, bool *core)
 {
     int leader = sim_leader(s);
-    if (leader < 0 || s->report.joined_count + s->report.change_count == 0) {
+    if (leader < 0 || !s->members_changed) {
         return;
     }
     const struct raft_conf *conf = raft_conf(replica_raft(s->members[leader].replica));

@@ -192,7 +192,7 @@ static const struct {
     {4, backend_stuck},  {4, backend_fails},
 };
 
-enum { MEMBERS_PER_MILLE = 250 };
+enum { MEMBERS_PER_MILLE = 400 };
 
 void sim_nemesis_event(struct sim *s)
 {
@@ -240,7 +240,7 @@ static void mend(struct sim_member *m)
 
 static void pick_core(struct sim *s, bool *core)
 {
-    if (s->report.change_count + s->report.joined_count != 0 || s->change != NULL) {
+    if (s->members_changed) {
         for (unsigned i = 0; i < s->member_count; i++) {
             core[i] = !s->members[i].removed; /* who is a majority, only the log knows */
         }
