@@ -36,11 +36,10 @@ static void set_member(struct machine_members *target, uint64_t id, bool learner
 {
     char url[] = "http://member", name[] = "";
     char *urls[] = {url};
-    machine_members_set(target, &(struct machine_member){.id = id,
-                                                         .name = name,
-                                                         .peer_urls = urls,
-                                                         .peer_url_count = 1,
-                                                         .is_learner = learner});
+    machine_members_set(
+        target,
+        &(struct machine_member){
+            .id = id, .name = name, .peer_urls = urls, .peer_url_count = 1, .is_learner = learner});
 }
 
 static size_t voter_count(const struct machine_members *m)

@@ -42,6 +42,10 @@ static const struct rpc_method methods[] = {
     UNARY("nabatapb.Inspect",         "Node",        api_node,         13),
     STREAM("nabatapb.Inspect",        "Log",         api_log,          14),
     STREAM("grpc.health.v1.Health",   "Watch",       api_health_watch, 15),
+    UNARY("etcdserverpb.Cluster",     "MemberAdd",     api_member_add,     16),
+    UNARY("etcdserverpb.Cluster",     "MemberRemove",  api_member_remove,  17),
+    UNARY("etcdserverpb.Cluster",     "MemberUpdate",  api_member_update,  18),
+    UNARY("etcdserverpb.Cluster",     "MemberPromote", api_member_promote, 19),
 };
 /* clang-format on */
 
@@ -220,6 +224,7 @@ void api_destroy(struct api *a)
         net_listener_close(a->listeners[i]);
     }
     api_jobs_drop(a);
+    api_cluster_drop(a);
     for (struct api_conn *c = a->conns; c != NULL; c = c->next) {
         net_conn_abort(c->net);
     }
@@ -266,6 +271,9 @@ void api_turn(struct api *a)
     if (a->jobs != NULL) {
         api_jobs_step(a);
     }
+    if (a->cluster_ops != NULL) {
+        api_cluster_step(a);
+    }
 }
 
 void api_shutdown(struct api *a)
@@ -284,7 +292,7 @@ void api_shutdown(struct api *a)
 
 bool api_is_idle(const struct api *a)
 {
-    return a->pending_count == 0 && a->jobs == NULL;
+    return a->pending_count == 0 && a->jobs == NULL && a->cluster_ops == NULL;
 }
 
 void api_set_serving(struct api *a, bool serving)

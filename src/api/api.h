@@ -22,6 +22,23 @@
 
 struct api;
 
+/* What the Cluster service needs of the server; the calls come from within a turn of the api. */
+struct api_cluster_world {
+    void *user;
+    /* Whether these are URLs to be a member by; brings them into order. False: they are not. */
+    bool (*check_urls)(void *user, char **urls, size_t *count);
+    uint64_t (*new_member_id)(void *user, char *const *urls, size_t count); /* never 0 */
+    /* Since when there is a connection to the member (net_now_ns); 0: there is none. */
+    uint64_t (*connected_since_ns)(void *user, uint64_t id);
+    /* Asks `leader`; its api_cluster_asked answers. `done` comes once, later, not from within; not
+     * after the server has ended its connections. */
+    void (*ask)(void *user, uint64_t leader, struct nb_bytes request, uint64_t timeout_ns,
+                void (*done)(void *context, enum nb_status status, struct nb_bytes answer),
+                void *context);
+    bool strict;                /* --strict-reconfig-check */
+    uint64_t learner_count_max; /* --max-learners */
+};
+
 struct api_config {
     struct net_loop *loop;
     struct replica *replica; /* borrowed; must outlive the api */
@@ -36,6 +53,7 @@ struct api_config {
     bool reuse_port;
     const char *const *cors;           /* origins, ends with NULL; {"*", NULL} lets all in */
     const char *const *host_whitelist; /* ends with NULL; {"*", NULL} lets all in */
+    struct api_cluster_world cluster;
     const struct nb_logger *log;
 };
 
@@ -51,6 +69,10 @@ NB_MUST_USE enum nb_status api_listen(struct api *a, enum api_port port,
 
 /* Once a turn, after replica_turn: long answers go on. */
 void api_turn(struct api *a);
+/* Another member asks us, as the leader, to change the members. `answer` comes once, later (not
+ * after api_destroy), with what is to be sent back (borrowed). */
+void api_cluster_asked(struct api *a, struct nb_bytes request,
+                       void (*answer)(void *context, struct nb_bytes bytes), void *context);
 /* GOAWAY to all clients, no new connections; the rest is answered. */
 void api_shutdown(struct api *a);
 /* Nothing left to answer. */

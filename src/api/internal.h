@@ -25,10 +25,11 @@ struct api {
     struct api_conn *conns; /* owned, a list */
     struct net_timer *tick;
     struct api_metrics metrics;
-    struct nb_buf scratch;    /* an answer being made */
-    struct nb_arena arena;    /* a request being decoded */
-    struct api_job *jobs;     /* long answers that go on in api_turn: a list, owned */
-    struct api_pending *free; /* pool */
+    struct nb_buf scratch;          /* an answer being made */
+    struct nb_arena arena;          /* a request being decoded */
+    struct api_job *jobs;           /* long answers that go on in api_turn: a list, owned */
+    struct cluster_op *cluster_ops; /* changes of members under way: a list, owned */
+    struct api_pending *free;       /* pool */
     size_t pending_count;
     bool serving, stopping;
     bool nospace_proposed; /* an alarm of ours is on its way */
@@ -124,6 +125,12 @@ void api_hash(struct rpc_call *call, struct nb_bytes message);
 void api_hash_kv(struct rpc_call *call, struct nb_bytes message);
 void api_move_leader(struct rpc_call *call, struct nb_bytes message);
 void api_member_list(struct rpc_call *call, struct nb_bytes message);
+void api_member_add(struct rpc_call *call, struct nb_bytes message);
+void api_member_remove(struct rpc_call *call, struct nb_bytes message);
+void api_member_update(struct rpc_call *call, struct nb_bytes message);
+void api_member_promote(struct rpc_call *call, struct nb_bytes message);
+void api_cluster_step(struct api *a);
+void api_cluster_drop(struct api *a);
 void api_health_check(struct rpc_call *call, struct nb_bytes message);
 void api_health_watch(struct rpc_call *call, struct nb_bytes message);
 void api_node(struct rpc_call *call, struct nb_bytes message);

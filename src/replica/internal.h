@@ -1,7 +1,7 @@
 /*
  * replica/internal: the struct behind `struct replica`, and what its files call of each other. Each
- * file has one noun: proposals, reads, log, apply, members, commit (of the backend), snapshots, start;
- * replica.c has the turn and time.
+ * file has one noun: proposals, reads, log, apply, members, commit (of the backend), snapshots,
+ * start; replica.c has the turn and time.
  */
 #ifndef NABATA_REPLICA_INTERNAL_H
 #define NABATA_REPLICA_INTERNAL_H

@@ -1,5 +1,5 @@
-/* replica/members: changes of who is in the cluster. What votes comes from raft's configuration, names
- * and URLs from what is attached to its entries; both change with the same entry. [M10] */
+/* replica/members: changes of who is in the cluster. What votes comes from raft's configuration,
+ * names and URLs from what is attached to its entries; both change with the same entry. [M10] */
 #include "replica/internal.h"
 
 static bool conf_has(const uint64_t *ids, uint32_t count, uint64_t id)

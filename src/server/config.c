@@ -507,8 +507,6 @@ static void print_help(const struct setup *s, struct nb_buf *out)
  * here). Whoever gives one is told, so that nobody believes in a setting without effect. */
 static const char *const without_effect[] = {
     "snapshot-count",
-    "strict-reconfig-check",
-    "max-learners",
     "raft-read-timeout",
     "raft-write-timeout",
     "enable-grpc-gateway",

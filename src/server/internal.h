@@ -44,12 +44,25 @@ struct server {
     bool fresh; /* has neither voted nor stored anything yet */
     struct replica_request publish;
     bool publishing;
+    struct machine_members known; /* owned: everybody there may be something to say to */
+    uint64_t known_version;
+    struct {
+        uint64_t id, due_ns;
+    } leaving[PEER_COUNT_MAX]; /* out of the cluster; kept until they can have heard of it [E05] */
+    size_t leaving_count;
+    bool removed; /* this member; it drains and ends */
     struct replica_request versioning;
     bool proposing_version;
 };
 
 /* Ends the loop; server_main then closes everything and returns `exit_code`. */
 void server_stop(struct server *s, int exit_code);
+
+/* -- peers.c -- */
+
+/* Dials who is a member now, forgets those who left long enough ago. */
+void server_peers_follow(struct server *s);
+extern const struct api_cluster_world server_cluster_calls; /* without its user and settings */
 
 extern const struct replica_world server_world_calls; /* without its user */
 extern const struct peer_events server_peer_calls;    /* user: struct server */

@@ -2,8 +2,14 @@
 #include "server/internal.h"
 #include "server/recover.h"
 
+#include "server/join.h"
+
 #include <inttypes.h>
 #include <stdio.h>
+#include <time.h>
+
+/* How long a member that left is still spoken to, so that it hears of it. */
+static const uint64_t leaving_ns = 10000 * UINT64_C(1000000);
 
 static void on_message(void *user, uint64_t from, const struct raft_msg *msg)
 {
@@ -21,17 +27,35 @@ static void on_message(void *user, uint64_t from, const struct raft_msg *msg)
     replica_step(s->replica, msg);
 }
 
+/* What a member that joins is told, as of now. */
+static void set_card(struct server *s)
+{
+    struct nb_buf card = {0};
+    server_card_encode(s->store.member_id, machine_applied_index(s->store.machine),
+                       machine_members(s->store.machine), &card);
+    if (card.len <= PEER_CARD_SIZE_MAX) {
+        peer_transport_set_card(s->peers, nb_buf_bytes(&card));
+    } else {
+        nb_log(&s->log, NB_LOG_WARN, "peer.card_too_large",
+               "the members' addresses are too long to be told to one that joins",
+               NB_KV_U64("bytes", card.len), NB_KV_END);
+    }
+    nb_buf_deinit(&card);
+}
+
 static void on_hello(void *user, const struct peer_hello *hello, struct peer_refusal *out)
 {
     struct server *s = user;
     if (hello->channel == PEER_CHANNEL_PROBE) {
+        set_card(s);
         return;
     }
-    const struct machine_members *members = machine_members(s->store.machine);
-    const struct machine_member *m = machine_members_find(members, hello->from);
+    /* One that a change under way adds is let in already: its answer may decide it. */
+    const struct machine_member *m = machine_members_find(&s->known, hello->from);
     if (m == NULL) {
-        out->code = machine_members_was_removed(members, hello->from) ? PEER_REFUSAL_REMOVED
-                                                                      : PEER_REFUSAL_UNKNOWN;
+        out->code = machine_members_was_removed(machine_members(s->store.machine), hello->from)
+                        ? PEER_REFUSAL_REMOVED
+                        : PEER_REFUSAL_UNKNOWN;
     } else if (hello->fresh && m->name[0] != '\0') {
         out->code = PEER_REFUSAL_STALE_BOOT;
         (void)snprintf(out->text, sizeof out->text,
@@ -135,6 +159,163 @@ static bool is_former_cluster(void *user, uint64_t cluster_id)
     return false;
 }
 
+/* ---- calls of members ---- */
+
+struct asked {
+    struct server *server;
+    uint64_t call;
+};
+
+static void reply(void *context, struct nb_bytes bytes)
+{
+    struct asked *asked = context;
+    peer_reply(asked->server->peers, asked->call, NB_OK, bytes);
+    nb_free(asked);
+}
+
+static void on_call(void *user, uint64_t from, uint64_t call, struct nb_bytes request)
+{
+    (void)from;
+    struct server *s = user;
+    struct asked *asked = nb_alloc(sizeof *asked);
+    *asked = (struct asked){.server = s, .call = call};
+    api_cluster_asked(s->api, request, reply, asked);
+}
+
+static void ask(void *user, uint64_t leader, struct nb_bytes request, uint64_t timeout_ns,
+                void (*done)(void *context, enum nb_status status, struct nb_bytes answer),
+                void *context)
+{
+    struct server *s = user;
+    peer_call(s->peers, leader, request, timeout_ns, done, context);
+}
+
+/* ---- the Cluster service ---- */
+
+static bool check_urls(void *user, char **urls, size_t *count)
+{
+    (void)user;
+    struct nb_arena arena = {0};
+    struct nb_buf why = {0};
+    struct server_addresses all;
+    bool fine = server_urls_parse((const char *const *)urls, *count, &arena, &all, &why);
+    for (size_t i = 0; fine && i < all.count; i++) {
+        fine = !all.items[i].unix_socket && all.items[i].host[0] != '\0';
+    }
+    if (fine) {
+        for (size_t i = 0; i < *count; i++) {
+            nb_free(urls[i]);
+            urls[i] = i < all.count ? nb_strdup(all.items[i].url) : NULL;
+        }
+        *count = all.count;
+    }
+    nb_buf_deinit(&why);
+    nb_arena_deinit(&arena);
+    return fine;
+}
+
+/* As etcd draws it, from URLs and time: an address that is used again is another member. */
+static uint64_t new_member_id(void *user, char *const *urls, size_t count)
+{
+    struct server *s = user;
+    struct nb_arena arena = {0};
+    struct nb_buf why = {0};
+    struct server_addresses all = {0};
+    bool fine = server_urls_parse((const char *const *)urls, count, &arena, &all, &why);
+    nb_assert(fine); /* checked when it was asked */
+    const struct machine_members *members = machine_members(s->store.machine);
+    uint64_t id = 0;
+    for (uint64_t at = (uint64_t)time(NULL); id == 0 || machine_members_find(members, id) != NULL ||
+                                             machine_members_was_removed(members, id);
+         at++) {
+        char token[24];
+        (void)snprintf(token, sizeof token, "%" PRIu64, at);
+        id = server_member_id(&all, token);
+    }
+    nb_buf_deinit(&why);
+    nb_arena_deinit(&arena);
+    return id;
+}
+
+static uint64_t connected_since(void *user, uint64_t id)
+{
+    struct server *s = user;
+    struct peer_status p;
+    return peer_status_of(s->peers, id, &p) && p.control_up ? p.up_since_ns : 0;
+}
+
+const struct api_cluster_world server_cluster_calls = {
+    .check_urls = check_urls,
+    .new_member_id = new_member_id,
+    .connected_since_ns = connected_since,
+    .ask = ask,
+};
+
+/* ---- following the members ---- */
+
+static void dial_all(struct server *s)
+{
+    for (size_t i = 0; i < s->known.count; i++) {
+        const struct machine_member *m = &s->known.items[i];
+        struct net_error error;
+        if (m->id != s->store.member_id &&
+            peer_transport_set(s->peers, m->id, (const char *const *)m->peer_urls,
+                               m->peer_url_count, &error) != NB_OK) {
+            nb_log(&s->log, NB_LOG_ERROR, "peer.bad_address",
+                   "a member has addresses that cannot be used; give it others with \"member "
+                   "update\"",
+                   NB_KV_ID("peer", m->id), NB_KV_STR("error", error.text), NB_KV_END);
+        }
+    }
+}
+
+static size_t place_of_leaving(const struct server *s, uint64_t id)
+{
+    size_t at = 0;
+    while (at < s->leaving_count && s->leaving[at].id != id) {
+        at++;
+    }
+    return at;
+}
+
+/* Notes who is no member any more; lets go of those whose time is over. */
+static void forget_old(struct server *s)
+{
+    uint64_t ids[PEER_COUNT_MAX], now_ns = net_now_ns();
+    size_t count = peer_transport_ids(s->peers, ids);
+    for (size_t i = 0; i < count; i++) {
+        size_t at = place_of_leaving(s, ids[i]);
+        bool member = machine_members_find(&s->known, ids[i]) != NULL;
+        if (member && at < s->leaving_count) { /* the change was cut from the log again */
+            s->leaving[at] = s->leaving[--s->leaving_count];
+        } else if (!member && at == s->leaving_count) {
+            s->leaving[s->leaving_count].id = ids[i];
+            s->leaving[s->leaving_count++].due_ns = now_ns + leaving_ns;
+        } else if (!member && now_ns >= s->leaving[at].due_ns) {
+            peer_transport_remove(s->peers, ids[i]);
+            s->leaving[at] = s->leaving[--s->leaving_count];
+        }
+    }
+}
+
+void server_peers_follow(struct server *s)
+{
+    uint64_t version = replica_members_version(s->replica);
+    bool changed = s->known.count == 0 || version != s->known_version;
+    if (changed) {
+        s->known_version = version;
+        machine_members_deinit(&s->known);
+        replica_known_members(s->replica, &s->known);
+        for (size_t i = 0; s->known.count == 0 && i < s->store.joined.count; i++) {
+            machine_members_set(&s->known, &s->store.joined.items[i]);
+        }
+        dial_all(s);
+    }
+    if (changed || s->leaving_count != 0) {
+        forget_old(s);
+    }
+}
+
 const struct peer_events server_peer_calls = {
     .on_message = on_message,
     .on_hello = on_hello,
@@ -144,6 +325,7 @@ const struct peer_events server_peer_calls = {
     .on_refused = on_refused,
     .on_unreachable = on_unreachable,
     .on_round_trip = on_round_trip,
+    .on_call = on_call,
     .on_snapshot_begin = on_snapshot_begin,
     .on_snapshot_chunk = on_snapshot_chunk,
     .on_snapshot_end = on_snapshot_end,

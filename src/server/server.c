@@ -187,9 +187,24 @@ static void advance(struct server *s)
         break;
     case SERVER_DRAINING:
         if (api_is_idle(s->api) || waited_ns > drain_ns_max) {
-            server_stop(s, SERVER_EXIT_OK);
+            server_stop(s, s->removed ? SERVER_EXIT_REMOVED : SERVER_EXIT_OK);
         }
         break;
+    }
+}
+
+/* The members are without us: what clients still wait for is answered, then this is the end, now
+ * and at every start from this folder [M08]. */
+static void watch_removal(struct server *s)
+{
+    if (!s->removed && replica_is_removed(s->replica)) {
+        s->removed = true;
+        nb_log(&s->log, NB_LOG_FATAL, "server.removed",
+               "the member has been permanently removed from the cluster; its data folder is of no "
+               "use any more",
+               NB_KV_ID("member", s->store.member_id), NB_KV_STR("data_dir", s->config.data_dir),
+               NB_KV_I64("exit_code", SERVER_EXIT_REMOVED), NB_KV_END);
+        drain(s);
     }
 }
 
@@ -207,6 +222,8 @@ static void on_turn(void *user)
     }
     replica_turn(s->replica);
     api_turn(s->api);
+    server_peers_follow(s);
+    watch_removal(s);
     if (s->phase != SERVER_SERVING || machine_cluster_version(s->store.machine)[0] == '\0') {
         advance(s);
     }
@@ -336,17 +353,7 @@ static int open_peers(struct server *s, struct nb_buf *message)
             return SERVER_EXIT_START;
         }
     }
-    const struct machine_members *members = machine_members(s->store.machine);
-    for (size_t i = 0; i < members->count; i++) {
-        const struct machine_member *m = &members->items[i];
-        if (m->id != s->store.member_id &&
-            peer_transport_set(s->peers, m->id, (const char *const *)m->peer_urls,
-                               m->peer_url_count, &error) != NB_OK) {
-            nb_buf_printf(message, "member %s has addresses that cannot be used: %s\n", m->name,
-                          error.text);
-            return SERVER_EXIT_START;
-        }
-    }
+    server_peers_follow(s);
     return SERVER_EXIT_OK;
 }
 
@@ -385,8 +392,12 @@ static int open_api(struct server *s, struct nb_buf *message)
         .reuse_port = f->socket_reuse_port,
         .cors = (const char *const *)f->cors,
         .host_whitelist = (const char *const *)f->host_whitelist,
+        .cluster = server_cluster_calls,
         .log = &s->log,
     };
+    config.cluster.user = s;
+    config.cluster.strict = f->strict_reconfig_check;
+    config.cluster.learner_count_max = f->max_learners;
     s->api = api_create(&config);
     api_set_extra_metrics(s->api, extra_metrics, s);
     int code = listen_for(s, &f->listen_client, API_PORT_CLIENT, "clients", message);
@@ -448,7 +459,7 @@ static int open_all(struct server *s, struct nb_buf *message)
 {
     int code = recover_when_ordered(s, message);
     if (code == SERVER_EXIT_OK) {
-        code = server_store_open(&s->store, &s->config, message);
+        code = server_store_open(&s->store, &s->config, &s->log, message);
     }
     if (code != SERVER_EXIT_OK) {
         return code;
@@ -496,7 +507,7 @@ static void close_all(struct server *s)
     net_watch_destroy(s->backend_watch);
     net_timer_destroy(s->tick);
     server_incoming_destroy(s->incoming);
-    if (s->replica != NULL && !s->failed && s->exit_code == SERVER_EXIT_OK) {
+    if (s->replica != NULL && !s->failed && (s->exit_code == SERVER_EXIT_OK || s->removed)) {
         replica_flush(s->replica);
     }
     peer_transport_destroy(s->peers);
@@ -506,6 +517,7 @@ static void close_all(struct server *s)
     if (s->loop != NULL) {
         net_loop_destroy(s->loop);
     }
+    machine_members_deinit(&s->known);
     server_store_close(&s->store);
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/random.h"
 #include "server/discovery.h"
+#include "server/join.h"
 #include "server/server.h"
 #include "storage/backend_lmdb.h"
 #include "storage/disk_linux.h"
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { SMALL_FILE_SIZE_MAX = 64 };
+enum { SMALL_FILE_SIZE_MAX = 64, JOINED_FILE_SIZE_MAX = 1 << 20 };
 
 static int exit_of(enum nb_status status)
 {
@@ -89,14 +90,68 @@ static enum server_config_outcome find_members(struct server_config *config, str
     return server_config_bootstrap(config, message);
 }
 
+/* Who the members are, for one that joined: kept until a snapshot says it. Before the identity, so
+ * that a folder with one is known to be a joiner's. */
+static enum nb_status write_joined(struct server_store *s)
+{
+    char *path = nb_sprintf("%s/joined", s->datadir.member);
+    struct nb_buf members = {0};
+    machine_members_encode(&s->joined, &members);
+    enum nb_status status =
+        disk_write_file(s->disk, s->datadir.member, path, nb_buf_bytes(&members));
+    nb_buf_deinit(&members);
+    nb_free(path);
+    return status;
+}
+
+static enum nb_status read_joined(struct server_store *s)
+{
+    char *path = nb_sprintf("%s/joined", s->datadir.member);
+    struct nb_buf members = {0};
+    enum nb_status status = disk_read_file(s->disk, path, JOINED_FILE_SIZE_MAX, &members);
+    if (status == NB_OK) {
+        status = machine_members_apply(&s->joined, nb_buf_bytes(&members));
+    }
+    nb_buf_deinit(&members);
+    nb_free(path);
+    return status == NB_NOT_FOUND ? NB_OK : status;
+}
+
+static int join(struct server_store *s, const struct server_config *config,
+                const struct nb_logger *log, struct nb_buf *message)
+{
+    struct server_joined found;
+    int code = server_join_find(config, log, &found, message);
+    if (code != SERVER_EXIT_OK) {
+        return code;
+    }
+    s->cluster_id = found.cluster_id;
+    s->member_id = found.member_id;
+    s->joined = found.members;
+    enum nb_status status = write_joined(s);
+    if (status != NB_OK) {
+        nb_buf_printf(message, "%s/joined cannot be written: %s\n", s->datadir.member,
+                      nb_status_text(status));
+        return exit_of(status);
+    }
+    nb_log(log, NB_LOG_INFO, "server.joins", "joined the cluster", NB_KV_ID("member", s->member_id),
+           NB_KV_ID("cluster", s->cluster_id), NB_KV_U64("members", s->joined.count), NB_KV_END);
+    return SERVER_EXIT_OK;
+}
+
 /* A folder that has an identity keeps it, whatever the flags say; an empty one gets the identity
  * that the flags give. [etcd-v3-surface 5.1] */
 static int take_identity(struct server_store *s, struct server_config *config,
-                         struct nb_buf *message)
+                         const struct nb_logger *log, struct nb_buf *message)
 {
     if (s->datadir.has_ident) {
         s->cluster_id = s->datadir.ident.cluster_id;
         s->member_id = s->datadir.ident.member_id;
+        if (read_joined(s) != NB_OK) {
+            nb_buf_printf(message, "%s/joined is damaged: remove the member and add it anew\n",
+                          s->datadir.member);
+            return SERVER_EXIT_DAMAGE;
+        }
         return SERVER_EXIT_OK;
     }
     enum server_config_outcome outcome = find_members(config, message);
@@ -104,13 +159,14 @@ static int take_identity(struct server_store *s, struct server_config *config,
         return server_config_exit_code(outcome);
     }
     if (config->initial_cluster_existing) {
-        nb_buf_append_str(message,
-                          "--initial-cluster-state existing: joining a running cluster is not "
-                          "supported yet; start the first members with state \"new\"\n");
-        return SERVER_EXIT_START;
+        int code = join(s, config, log, message);
+        if (code != SERVER_EXIT_OK) {
+            return code;
+        }
+    } else {
+        s->cluster_id = config->cluster_id;
+        s->member_id = config->member_id;
     }
-    s->cluster_id = config->cluster_id;
-    s->member_id = config->member_id;
     struct datadir_ident ident = {.cluster_id = s->cluster_id, .member_id = s->member_id};
     enum nb_status status = datadir_ident_write(&s->datadir, &ident, message);
     return status == NB_OK ? SERVER_EXIT_OK : exit_of(status);
@@ -151,7 +207,7 @@ static int open_backend(struct server_store *s, struct server_config *config,
     if (status != NB_OK) {
         return status == NB_FOREIGN ? SERVER_EXIT_START : exit_of(status);
     }
-    if (machine_members(s->machine)->count == 0) {
+    if (machine_members(s->machine)->count == 0 && s->joined.count == 0) {
         /* A first start, or one that a crash cut off before its members were stored. */
         if (config->initial_cluster.count == 0) {
             enum server_config_outcome outcome = find_members(config, message);
@@ -221,7 +277,8 @@ static enum nb_status open_datadir(struct server_store *s, const char *path, str
     return status;
 }
 
-int server_store_open(struct server_store *s, struct server_config *config, struct nb_buf *message)
+int server_store_open(struct server_store *s, struct server_config *config,
+                      const struct nb_logger *log, struct nb_buf *message)
 {
     *s = (struct server_store){.boot_id = nb_random_entropy()};
     struct disk_linux_options plain = {.no_aio = true};
@@ -235,7 +292,7 @@ int server_store_open(struct server_store *s, struct server_config *config, stru
         return exit_of(status);
     }
     s->datadir_open = true;
-    int code = take_identity(s, config, message);
+    int code = take_identity(s, config, log, message);
     if (code != SERVER_EXIT_OK) {
         return code;
     }
@@ -258,6 +315,7 @@ int server_store_open(struct server_store *s, struct server_config *config, stru
 void server_store_close(struct server_store *s)
 {
     machine_destroy(s->machine);
+    machine_members_deinit(&s->joined);
     if (s->wal != NULL) {
         if (wal_status(s->wal) == NB_OK) {
             wal_close(s->wal);

@@ -23,16 +23,18 @@ struct server_store {
     struct backend *backend;
     struct machine *machine;
     uint64_t cluster_id, member_id;
-    uint64_t boot_id;       /* random, of this process */
-    uint64_t boot_count;    /* starts of this folder, this one included */
-    bool fresh;             /* no entry has ever been stored here */
+    uint64_t boot_id;    /* random, of this process */
+    uint64_t boot_count; /* starts of this folder, this one included */
+    bool fresh;          /* no entry has ever been stored here */
+    /* Who the members are, as far as one knows that joined and has no entry yet; else empty. */
+    struct machine_members joined;
     uint64_t install_noted; /* a snapshot install that a crash interrupted; 0: none */
 };
 
 /* Opens everything. On failure `message` gets a line and the exit code is returned; close what was
  * opened with server_store_close either way. */
 NB_MUST_USE int server_store_open(struct server_store *s, struct server_config *config,
-                                  struct nb_buf *message);
+                                  const struct nb_logger *log, struct nb_buf *message);
 void server_store_close(struct server_store *s);
 
 /* For struct replica_world. */
