@@ -300,13 +300,18 @@ static void forget_old(struct server *s)
 
 void server_peers_follow(struct server *s)
 {
+    if (s->fresh && machine_applied_index(s->store.machine) != 0) {
+        s->fresh = false; /* the only member stores without having heard a peer */
+        peer_transport_set_fresh(s->peers, false);
+    }
     uint64_t version = replica_members_version(s->replica);
     bool changed = s->known.count == 0 || version != s->known_version;
     if (changed) {
         s->known_version = version;
         machine_members_deinit(&s->known);
         replica_known_members(s->replica, &s->known);
-        for (size_t i = 0; s->known.count == 0 && i < s->store.joined.count; i++) {
+        bool none = s->known.count == 0;
+        for (size_t i = 0; none && i < s->store.joined.count; i++) {
             machine_members_set(&s->known, &s->store.joined.items[i]);
         }
         dial_all(s);
