@@ -63,6 +63,9 @@ struct cli_command {
 #define CLI_FORMATS_MESSAGE                                                                        \
     (CLI_FORMAT(FORMAT_SIMPLE) | CLI_FORMAT(FORMAT_JSON) | CLI_FORMAT(FORMAT_FIELDS) |             \
      CLI_FORMAT(FORMAT_PROTOBUF))
+/* Changes, of which the simple text is a sentence. */
+#define CLI_FORMATS_CHANGE                                                                         \
+    (CLI_FORMAT(FORMAT_SIMPLE) | CLI_FORMAT(FORMAT_JSON) | CLI_FORMAT(FORMAT_PROTOBUF))
 #define CLI_FORMATS_ROWS                                                                           \
     (CLI_FORMAT(FORMAT_SIMPLE) | CLI_FORMAT(FORMAT_JSON) | CLI_FORMAT(FORMAT_FIELDS) |             \
      CLI_FORMAT(FORMAT_TABLE))
