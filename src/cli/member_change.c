@@ -232,8 +232,8 @@ static int run_move_leader(struct cli *cli)
         return cli_fail(CLI_BAD_ARGUMENTS, "no leader endpoint given at %s",
                         nb_options_string(&cli->options, "endpoints"));
     }
-    const char *address = nb_arena_str(
-        &cli->arena, nb_bytes_str(client_endpoint_name(cli->client, endpoint)));
+    const char *address =
+        nb_arena_str(&cli->arena, nb_bytes_str(client_endpoint_name(cli->client, endpoint)));
     code = cli_reconnect(cli, &address, 1, 1);
     if (code != CLI_OK) {
         return code;
