@@ -488,7 +488,12 @@ static void answer_client(struct cluster_op *op)
         nb_wire_bytes(&a->scratch, 2, nb_buf_bytes(&one));
         nb_buf_deinit(&one);
     }
-    append_members(members_of(a), op->kind == OP_ADD ? 3 : 2, &a->scratch);
+    /* A second voter is known, but in force for good only when it has started. */
+    struct machine_members known = {0};
+    replica_known_members(a->config.replica, &known);
+    append_members(op->kind == OP_ADD ? &known : members_of(a), op->kind == OP_ADD ? 3 : 2,
+                   &a->scratch);
+    machine_members_deinit(&known);
     rpc_call_reply(call, nb_bytes_of(head, head_len), nb_buf_bytes(&a->scratch));
 }
 

@@ -232,8 +232,8 @@ static int run_move_leader(struct cli *cli)
         return cli_fail(CLI_BAD_ARGUMENTS, "no leader endpoint given at %s",
                         nb_options_string(&cli->options, "endpoints"));
     }
-    const char *address = nb_arena_str(
-        &cli->arena, nb_bytes_str(client_endpoint_name(cli->client, endpoint)));
+    const char *address =
+        nb_arena_str(&cli->arena, nb_bytes_str(client_endpoint_name(cli->client, endpoint)));
     code = cli_reconnect(cli, &address, 1, 1);
     if (code != CLI_OK) {
         return code;
@@ -270,6 +270,15 @@ static const struct nb_options_example add_examples[] = {
     {"nabata member add n4 --learner --peer-urls http://n4:2380",
      "then start n4 with what this prints"},
 };
+static const struct nb_options_example remove_examples[] = {
+    {"nabata member remove 8e9e05c52164694d", "ids are in the first column of member list"},
+};
+static const struct nb_options_example update_examples[] = {
+    {"nabata member update 8e9e05c52164694d --peer-urls http://n4:2380", "it has moved"},
+};
+static const struct nb_options_example promote_examples[] = {
+    {"nabata member promote 8e9e05c52164694d", "refused while it lags behind: try again"},
+};
 static const struct nb_options_example move_examples[] = {
     {"nabata move-leader 8e9e05c52164694d", "ids are in the first column of member list"},
 };
@@ -291,6 +300,8 @@ const struct cli_command cli_command_member_add = {
 
 const struct cli_command cli_command_member_remove = {
     .name = "member remove",
+    .examples = remove_examples,
+    .example_count = NB_ARRAY_LEN(remove_examples),
     .arguments = "ID",
     .help = "Removes a member from the cluster",
     .more = "Its process ends with exit code 5, and its data can not be used again.",
@@ -303,6 +314,8 @@ const struct cli_command cli_command_member_remove = {
 
 const struct cli_command cli_command_member_update = {
     .name = "member update",
+    .examples = update_examples,
+    .example_count = NB_ARRAY_LEN(update_examples),
     .arguments = "ID",
     .help = "Gives a member other peer URLs",
     .group = "Cluster",
@@ -315,6 +328,8 @@ const struct cli_command cli_command_member_update = {
 
 const struct cli_command cli_command_member_promote = {
     .name = "member promote",
+    .examples = promote_examples,
+    .example_count = NB_ARRAY_LEN(promote_examples),
     .arguments = "ID",
     .help = "Lets a learner vote",
     .group = "Cluster",

@@ -87,6 +87,7 @@ struct replica {
 
     struct replica_request *change; /* of members, under way; NULL: none */
     struct raft_entry_id change_id;
+    bool change_early; /* done when it is durable: a second voter that is yet to start */
     bool change_applied, change_lost; /* its entry came to pass, or another in its place */
     bool told_removed;
 

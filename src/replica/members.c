@@ -85,6 +85,15 @@ static bool steps_to(const struct raft_conf *conf, const struct machine_members 
     return true;
 }
 
+/* One voter, this one, that takes in a second one from nowhere. */
+static bool is_first_other(const struct replica *r, const struct raft_conf_change *change)
+{
+    const struct raft_conf *conf = raft_conf(r->raft);
+    return conf->voter_count == 1 && conf->voters[0] == r->config.member_id &&
+           change->step_count == 1 && change->steps[0].kind == RAFT_CONF_ADD_VOTER &&
+           !raft_conf_has_member(conf, change->steps[0].id);
+}
+
 static bool same_urls(const struct machine_member *a, const struct machine_member *b)
 {
     bool same = a->peer_url_count == b->peer_url_count;
@@ -151,6 +160,7 @@ enum nb_status replica_change_members(struct replica *r, const struct machine_me
         (change.mode == RAFT_CONF_KEEP && !urls_differ(r, target))) {
         return NB_INVALID;
     }
+    r->change_early = is_first_other(r, &change);
     struct nb_buf attached = {0};
     machine_members_encode(target, &attached);
     enum nb_status status =
@@ -197,10 +207,13 @@ void replica_finish_change(struct replica *r)
     bool cut = applied >= r->change_id.index && !r->change_applied &&
                raft_term_at(r->raft, r->change_id.index, &term) == RAFT_TERM_KNOWN &&
                term != r->change_id.term; /* an entry of another kind took its place */
+    bool durable = r->change_early && s.durable_index >= r->change_id.index &&
+                   s.conf_index == r->change_id.index && s.role == RAFT_LEADER &&
+                   s.term == r->change_id.term;
     if (r->change_lost || cut) {
         end_change(r, NB_LEADER_CHANGED);
-    } else if (r->change_applied && raft_conf(r->raft)->outgoing_count == 0 &&
-               s.conf_index <= applied) {
+    } else if (durable || (r->change_applied && raft_conf(r->raft)->outgoing_count == 0 &&
+                           s.conf_index <= applied)) {
         end_change(r, NB_OK);
     }
 }

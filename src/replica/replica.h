@@ -172,7 +172,9 @@ bool replica_hand_over(struct replica *r);
  *
  * NB_OK: under way. `done(NB_OK)` comes when the final configuration is in force, committed and
  * applied here and not joint; `done(NB_LEADER_CHANGED)` when another leader's entry took the place
- * of this one: no effect; a timeout says "unknown", as for proposals.
+ * of this one: no effect; a timeout says "unknown", as for proposals. Only when the one voter there
+ * is takes in a second one that is no learner yet, it comes when the change is durable here: nobody
+ * can lead without it from then on, and nothing commits before the new one is there.
  *
  * Refusals without effect: NB_NOT_LEADER; NB_BUSY (another change is under way or not applied here
  * yet, leadership is on its way elsewhere, or nothing of this term is committed yet [M01]);

@@ -718,6 +718,191 @@ static void E12_a_leader_whose_disk_hangs_gives_way(void **state)
     sim_destroy(s);
 }
 
+/* ---- members ---- */
+
+struct change {
+    struct replica_request request; /* first */
+    bool done;
+    enum nb_status status;
+};
+
+static void on_changed(struct replica_request *request, enum nb_status status,
+                       const struct machine_result *result)
+{
+    (void)result;
+    struct change *c = (struct change *)request;
+    c->done = true;
+    c->status = status;
+}
+
+/* The members as `m` has applied them; `out` is empty before. */
+static void members_now(const struct sim_member *m, struct machine_members *out)
+{
+    const struct machine_members *now = machine_members(m->machine);
+    for (size_t i = 0; i < now->count; i++) {
+        machine_members_set(out, &now->items[i]);
+    }
+}
+
+static void set_at(struct machine_members *target, uint64_t id, const char *at, bool learner)
+{
+    char *urls[] = {nb_strdup(at)}, name[] = "";
+    machine_members_set(
+        target,
+        &(struct machine_member){
+            .id = id, .name = name, .peer_urls = urls, .peer_url_count = 1, .is_learner = learner});
+    nb_free(urls[0]);
+}
+
+static enum nb_status ask_for(struct sim *s, const struct machine_members *target, struct change *c)
+{
+    struct sim_member *m = &s->members[leader(s)];
+    *c = (struct change){.request.done = on_changed};
+    enum nb_status status = replica_change_members(m->replica, target, &c->request);
+    sim_member_settle(m);
+    return status;
+}
+
+/* One more process that knows nothing. */
+static struct sim_member *joiner(struct sim *s)
+{
+    unsigned place = s->member_count++;
+    sim_member_init(s, place);
+    s->members[place].joins = true;
+    sim_member_start(&s->members[place]);
+    return &s->members[place];
+}
+
+static void M05_a_learner_joins_is_promoted_and_replaces_a_voter_in_one_joint_step(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    struct machine_members target = {0};
+    struct change c;
+    unsigned first = leader(s);
+    assert_int_equal(put_many(s, first, FEW), FEW);
+    members_now(&s->members[first], &target);
+    set_at(&target, 4, "http://d", true);
+    assert_int_equal(ask_for(s, &target, &c), NB_OK);
+    struct sim_member *d = joiner(s);
+    run(s, 5 * SIM_SECOND);
+    assert_true(c.done && c.status == NB_OK);
+    assert_true(replica_is_learner(d->replica));
+    struct replica_progress p;
+    assert_true(replica_progress(s->members[leader(s)].replica, 4, &p));
+    assert_true(p.learner && p.active && !p.snapshot);
+    assert_int_equal(p.match_index, sim_member_applied(d));
+    unsigned gone = follower(s) == d->place ? (d->place + 1) % 3 : follower(s);
+    set_at(&target, 4, "http://d", false);
+    machine_members_remove(&target, s->members[gone].id);
+    struct machine_members whole = {0}; /* a target has no memory of who left */
+    members_now(&s->members[leader(s)], &whole);
+    set_at(&whole, 4, "http://d", false);
+    machine_members_remove(&whole, s->members[gone].id);
+    assert_int_equal(ask_for(s, &whole, &c), NB_OK);
+    assert_false(replica_can_change_members(s->members[leader(s)].replica)); /* [M02] */
+    run(s, 5 * SIM_SECOND);
+    assert_true(c.done && c.status == NB_OK);
+    assert_int_equal(raft_conf(replica_raft(d->replica))->outgoing_count, 0);
+    assert_false(replica_is_learner(d->replica));
+    assert_true(s->members[gone].removed); /* [E05] it heard of it */
+    assert_int_equal(put_many(s, leader(s), FEW), FEW);
+    machine_members_deinit(&target);
+    machine_members_deinit(&whole);
+    sim_destroy(s);
+}
+
+static void M07_M08_what_cannot_be_is_refused_without_effect(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    struct machine_members target = {0}, none = {0};
+    struct change c;
+    members_now(&s->members[leader(s)], &target);
+    assert_int_equal(ask_for(s, &target, &c), NB_INVALID); /* nothing changes */
+    assert_int_equal(ask_for(s, &none, &c), NB_INVALID);   /* no voter left */
+    struct sim_member *other = &s->members[follower(s)];
+    assert_int_equal(replica_change_members(other->replica, &target, &c.request), NB_NOT_LEADER);
+    machine_members_remove(&target, other->id);
+    assert_int_equal(ask_for(s, &target, &c), NB_OK);
+    struct change second;
+    assert_int_equal(ask_for(s, &target, &second), NB_BUSY);
+    run(s, 3 * SIM_SECOND);
+    assert_true(c.done && c.status == NB_OK);
+    set_at(&target, other->id, "http://again", true);
+    assert_int_equal(ask_for(s, &target, &c), NB_INVALID); /* an id that left stays out */
+    machine_members_deinit(&target);
+    sim_destroy(s);
+}
+
+static void M11_an_update_changes_addresses_and_no_votes(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    struct machine_members target = {0};
+    struct change c;
+    members_now(&s->members[leader(s)], &target);
+    set_at(&target, 2, "http://moved", false);
+    struct raft_conf before = *raft_conf(replica_raft(s->members[leader(s)].replica));
+    assert_int_equal(ask_for(s, &target, &c), NB_OK);
+    run(s, 3 * SIM_SECOND);
+    assert_true(c.done && c.status == NB_OK);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(raft_conf_equal(&before, raft_conf(replica_raft(s->members[i].replica))));
+        assert_string_equal(machine_members(s->members[i].machine)->items[1].peer_urls[0],
+                            "http://moved");
+    }
+    machine_members_deinit(&target);
+    sim_destroy(s);
+}
+
+static void M12_a_leader_that_removes_itself_commits_informs_and_ends(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    struct machine_members target = {0};
+    struct change c;
+    unsigned first = leader(s);
+    members_now(&s->members[first], &target);
+    machine_members_remove(&target, s->members[first].id);
+    assert_int_equal(ask_for(s, &target, &c), NB_OK);
+    run(s, 5 * SIM_SECOND);
+    assert_true(c.done && c.status == NB_OK);
+    assert_true(s->members[first].removed);
+    assert_int_equal(put_many(s, leader(s), FEW), FEW);
+    assert_int_equal(machine_members(s->members[leader(s)].machine)->count, 2);
+    machine_members_deinit(&target);
+    sim_destroy(s);
+}
+
+static void a_second_voter_is_taken_in_before_it_has_started(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(1);
+    struct machine_members target = {0}, known = {0};
+    struct change c;
+    members_now(&s->members[0], &target);
+    set_at(&target, 2, "http://b", false);
+    s->member_count++; /* it has an address, and nobody is there */
+    sim_member_init(s, 1);
+    s->members[1].joins = true;
+    assert_int_equal(ask_for(s, &target, &c), NB_OK);
+    run(s, SIM_SECOND / 2);
+    assert_true(c.done && c.status == NB_OK);
+    replica_known_members(s->members[0].replica, &known);
+    assert_int_equal(known.count, 2);
+    run(s, 10 * SIM_SECOND); /* no leader meanwhile, and a restart */
+    sim_member_crash(&s->members[0], true, SIM_SECOND);
+    run(s, 3 * SIM_SECOND);
+    sim_member_start(&s->members[1]);
+    run(s, 15 * SIM_SECOND);
+    assert_int_equal(put_many(s, leader(s), FEW), FEW);
+    assert_int_equal(raft_conf(replica_raft(s->members[1].replica))->voter_count, 2);
+    machine_members_deinit(&known);
+    machine_members_deinit(&target);
+    sim_destroy(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -750,6 +935,11 @@ int main(void)
         cmocka_unit_test(Z03_proposals_that_wait_for_a_leader_are_forgotten_with_their_requests),
         cmocka_unit_test(E13_the_first_election_does_not_wait_a_whole_timeout),
         cmocka_unit_test(E01_a_hurried_election_leaves_a_healthy_leader_alone),
+        cmocka_unit_test(M05_a_learner_joins_is_promoted_and_replaces_a_voter_in_one_joint_step),
+        cmocka_unit_test(M07_M08_what_cannot_be_is_refused_without_effect),
+        cmocka_unit_test(M11_an_update_changes_addresses_and_no_votes),
+        cmocka_unit_test(M12_a_leader_that_removes_itself_commits_informs_and_ends),
+        cmocka_unit_test(a_second_voter_is_taken_in_before_it_has_started),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@ enum { FIELD_MEMBER = 7, FIELD_MEMBERS = 13, FIELD_APPLIED = 14 };
 
 static const uint64_t probe_ns = 1000 * UINT64_C(1000000);
 static const uint64_t pause_ns = 200 * UINT64_C(1000000);
-static const uint64_t patience_ns = 5000 * UINT64_C(1000000);
+static const uint64_t patience_ns = 2000 * UINT64_C(1000000);
 
 /* ---- the card ---- */
 

@@ -3,6 +3,8 @@
 #include "server/join.h"
 #include "server/recover.h"
 
+#include "server/join.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <time.h>
@@ -26,12 +28,24 @@ static void on_message(void *user, uint64_t from, const struct raft_msg *msg)
     replica_step(s->replica, msg);
 }
 
+/* With the names that members have told since. */
+static void refresh_known(struct server *s)
+{
+    machine_members_deinit(&s->known);
+    replica_known_members(s->replica, &s->known);
+    bool none = s->known.count == 0;
+    for (size_t i = 0; none && i < s->store.joined.count; i++) {
+        machine_members_set(&s->known, &s->store.joined.items[i]);
+    }
+}
+
 /* What a member that joins is told, as of now. */
 static void set_card(struct server *s)
 {
     struct nb_buf card = {0};
-    server_card_encode(s->store.member_id, machine_applied_index(s->store.machine),
-                       machine_members(s->store.machine), &card);
+    refresh_known(s);
+    server_card_encode(s->store.member_id, machine_applied_index(s->store.machine), &s->known,
+                       &card);
     if (card.len <= PEER_CARD_SIZE_MAX) {
         peer_transport_set_card(s->peers, nb_buf_bytes(&card));
     } else {
@@ -50,6 +64,7 @@ static void on_hello(void *user, const struct peer_hello *hello, struct peer_ref
         return;
     }
     /* One that a change under way adds is let in already: its answer may decide it. */
+    refresh_known(s);
     const struct machine_member *m = machine_members_find(&s->known, hello->from);
     if (m == NULL) {
         out->code = machine_members_was_removed(machine_members(s->store.machine), hello->from)
@@ -307,12 +322,7 @@ void server_peers_follow(struct server *s)
     bool changed = s->known.count == 0 || version != s->known_version;
     if (changed) {
         s->known_version = version;
-        machine_members_deinit(&s->known);
-        replica_known_members(s->replica, &s->known);
-        bool none = s->known.count == 0;
-        for (size_t i = 0; none && i < s->store.joined.count; i++) {
-            machine_members_set(&s->known, &s->store.joined.items[i]);
-        }
+        refresh_known(s);
         dial_all(s);
     }
     if (changed || s->leaving_count != 0) {

@@ -97,7 +97,8 @@ scene() {
     launch a new a
     until_ok a put x 1
     # a learner
-    say "Error: etcdserver: given member URLs are invalid [1]" a member add b --peer-urls=127.0.0.1:1
+    [[ ${tool[0]} == etcdctl ]] || # which looks for itself
+        say "Error: etcdserver: given member URLs are invalid [1]" a member add b --peer-urls=http://127.0.0.1:1/path
     say "Error: etcdserver: Peer URLs already exists [1]" a member add b --peer-urls="$(peer a)"
     say "Error: etcdserver: member not found [1]" a member remove 1234
     say "Error: etcdserver: member not found [1]" a member promote 1234
@@ -154,8 +155,6 @@ scene() {
     launch c existing c
     strict=false
     until_ok c member add d --peer-urls="$(peer d)" # one that is alone may grow to two
-    say "Error: etcdserver: re-configuration failed due to not enough started members [1]" \
-        c member remove "$(id_of c c)"
     launch d existing c d
     until_ok d put t 7
     say "Error: etcdserver: unhealthy cluster [1]" d member add b --peer-urls="$(peer b)"
