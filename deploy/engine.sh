@@ -41,7 +41,7 @@ run_with() {
     shift
     shown "$@"
     if $dry_run; then
-        sed 's/^/    /' <<<"$text"
+        printf '    %s\n' "${text//$'\n'/$'\n'    }"
     else
         "$@" <<<"$text"
     fi

@@ -69,11 +69,7 @@ trap 'rm -rf "$context"' EXIT
 build() {
     local name=$1 file=$2 from=$3
     shift 3
-    local isolation=()
-    if [[ $engine == podman && -n ${BUILDAH_ISOLATION:-} ]]; then
-        isolation=(--isolation "$BUILDAH_ISOLATION")
-    fi
-    run "$engine" build "${isolation[@]}" --platform "linux/$arch" --file "$file" --tag "$registry/$name:$tag" \
+    run "$engine" build --platform "linux/$arch" --file "$file" --tag "$registry/$name:$tag" \
         --build-arg "VERSION=$version" --build-arg "REVISION=$revision" --build-arg "CREATED=$created" "$@" "$from"
 }
 

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # much is read only by the scripts that source this
 # common.sh: sourced by the scripts of deploy/kind. Options that all have, and the words for kind and kubectl.
 
 kind_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -7,6 +8,7 @@ overlay=deploy/kubernetes/overlays/kind
 # shellcheck source=deploy/engine.sh
 source "$kind_dir/../engine.sh"
 
+no_registry=false # --no-registry of two scripts
 name=${NABATA_KIND_CLUSTER:-nabata}
 registry=kind-registry
 registry_port=5001
@@ -14,7 +16,6 @@ images=("localhost:$registry_port/nabata:latest" "localhost:$registry_port/nabat
 servers=app.kubernetes.io/name=nabata,app.kubernetes.io/component=server
 client=app.kubernetes.io/name=nabata,app.kubernetes.io/component=client
 
-# shellcheck disable=SC2034 # read by the scripts that source this
 nodes=(ss-0.ss-service.default.svc.cluster.local:6000
     ss-1.ss-service.default.svc.cluster.local:6000
     ss-2.ss-service.default.svc.cluster.local:6000)

@@ -16,7 +16,6 @@ the nodes.
 END
 }
 
-no_registry=false
 option() {
     case $1 in
     --no-registry) no_registry=true ;;

@@ -15,7 +15,6 @@ loads them into the nodes), launches the servers and the client pod, and runs th
 END
 }
 
-no_registry=false
 option() {
     case $1 in
     --no-registry) no_registry=true ;;
