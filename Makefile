@@ -65,8 +65,8 @@ tsan: ## build and run the threaded tests under the thread sanitizer
 image: build ## build the server's and the client's image with docker or podman (ENGINE=)
 	@ENGINE='$(ENGINE)' ARCH='$(ARCH)' deploy/image/build.sh
 
-test-kubernetes: ## manifests, scripts and the push path, without a cluster
-	@tools/setup.sh test
+test-kubernetes: build ## manifests, scripts and the push path, without a cluster
+	@tools/setup.sh test kubernetes
 	@mkdir -p build
 	@$(call configure,debug)
 	@$(call compile,debug,--target nabata)

@@ -60,6 +60,10 @@ how_to_get() {
 # need_tools TOOL...: names all that are missing, at once, and stops before anything is changed (a dry run goes on).
 need_tools() {
     local tool lines=
+    case ${ENGINE:-} in
+    '' | docker | podman) ;;
+    *) die "ENGINE is docker or podman, not '$ENGINE'" ;;
+    esac
     for tool in "$@"; do
         if [[ $tool == engine ]]; then
             if [[ -n ${ENGINE:-} ]]; then
@@ -85,10 +89,6 @@ engine_answers() {
 # Chooses the engine: $ENGINE when given, else docker, else podman, whichever answers.
 engine_choose() {
     local each
-    case ${ENGINE:-} in
-    '' | docker | podman) ;;
-    *) die "ENGINE is docker or podman, not '$ENGINE'" ;;
-    esac
     for each in ${ENGINE:-docker podman}; do
         if engine_answers "$each"; then
             engine=$each
