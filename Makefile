@@ -1,6 +1,6 @@
 # The house's verbs. `make help` lists them; everything else is CMake's, by preset.
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-kubernetes image lint bench format fuzz asan tsan clean help
+.PHONY: build demo test lint bench format fuzz asan tsan image test-kubernetes clean help
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 20
@@ -71,6 +71,16 @@ tsan: ## build and run the threaded tests under the thread sanitizer
 	@$(call configure,tsan)
 	@$(call compile,tsan)
 	@tools/ctest-sanitized.sh tsan
+
+image: build ## build the server's and the client's image with docker or podman (ENGINE=)
+	@ENGINE='$(ENGINE)' ARCH='$(ARCH)' deploy/image/build.sh
+
+test-kubernetes: build ## manifests, scripts and the push path, without a cluster
+	@tools/setup.sh test kubernetes
+	@mkdir -p build
+	@$(call configure,debug)
+	@$(call compile,debug,--target nabata)
+	@ctest --test-dir build/debug -R '^kubernetes/' --output-on-failure --no-tests=error
 
 clean: ## remove build/
 	@rm -rf build

@@ -3,8 +3,6 @@
 #include "server/join.h"
 #include "server/recover.h"
 
-#include "server/join.h"
-
 #include <inttypes.h>
 #include <stdio.h>
 #include <time.h>
