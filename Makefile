@@ -28,16 +28,6 @@ test: ## build for debugging and run all tests
 	@$(call compile,debug)
 	@ctest --test-dir build/debug -j $(JOBS) --output-on-failure --no-tests=error
 
-test-kubernetes: ## only the tests of images, scripts, manifests and pods; no cluster needed
-	@tools/setup.sh test
-	@mkdir -p build
-	@$(call configure,debug)
-	@$(call compile,debug)
-	@ctest --test-dir build/debug -j $(JOBS) -R '^kubernetes/' --output-on-failure --no-tests=error
-
-image: build ## the images of server and client, with docker or podman
-	@deploy/image/build.sh
-
 lint: ## floors, format, clang-tidy, gcc -fanalyzer, shellcheck
 	@tools/setup.sh lint
 	@tools/lint.sh
