@@ -53,6 +53,13 @@ struct server {
     size_t leaving_count;
     bool removed; /* this member; it drains and ends */
     struct replica_request versioning;
+    /* Whether what is applied here holds all that the cluster had acknowledged when boot `boot_id`
+     * of member `id` came, with an empty disk. [K04] */
+    struct server_fresh_check {
+        struct replica_request read;
+        uint64_t id, boot_id;
+        bool running, passed;
+    } fresh_check;
     bool proposing_version;
 
     struct server_steward *steward; /* NULL: no pod of a StatefulSet that runs itself */

@@ -4,6 +4,7 @@
 #include "server/recover.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -54,6 +55,46 @@ static void set_card(struct server *s)
     nb_buf_deinit(&card);
 }
 
+static void on_fresh_checked(struct replica_request *request, enum nb_status status,
+                             const struct machine_result *result)
+{
+    (void)result;
+    struct server *s =
+        (struct server *)(void *)((char *)request - offsetof(struct server, fresh_check.read));
+    s->fresh_check.running = false;
+    s->fresh_check.passed = status == NB_OK;
+}
+
+/*
+ * A member with an empty disk may be one that starts for the first time, or one that lost what it
+ * had promised: then its vote could undo a commit [K04]. The log tells which, by whether it has been
+ * published; but what is applied here may be behind. So the first hello of such a boot is put off
+ * until a linearizable read has shown that nothing is missing.
+ *
+ * Not needed where no majority can do without us: then we hold all that this member ever promised.
+ */
+static bool fresh_one_is_known(struct server *s, const struct peer_hello *hello)
+{
+    struct raft_status raft;
+    raft_status(replica_raft(s->replica), &raft);
+    const struct raft_conf *conf = raft_conf(replica_raft(s->replica));
+    struct server_fresh_check *c = &s->fresh_check;
+    if (raft.last.index == 0 || (conf->voter_count <= 2 && conf->outgoing_count <= 2)) {
+        return true;
+    }
+    if (c->id == hello->from && c->boot_id == hello->boot_id && c->passed) {
+        return true;
+    }
+    if (!c->running) {
+        c->id = hello->from;
+        c->boot_id = hello->boot_id;
+        c->passed = false;
+        c->read.done = on_fresh_checked;
+        c->running = replica_leader(s->replica) != 0 && replica_read(s->replica, &c->read) == NB_OK;
+    }
+    return false;
+}
+
 static void on_hello(void *user, const struct peer_hello *hello, struct peer_refusal *out)
 {
     struct server *s = user;
@@ -80,6 +121,10 @@ static void on_hello(void *user, const struct peer_hello *hello, struct peer_ref
                        "member %" PRIx64
                        " (%.32s) has already been bootstrapped; its disk was lost",
                        hello->from, m->name);
+    } else if (hello->fresh && !fresh_one_is_known(s, hello)) {
+        out->code = PEER_REFUSAL_BUSY;
+        (void)snprintf(out->text, sizeof out->text,
+                       "its disk is empty; asking the cluster whether it has been here before");
     }
 }
 
