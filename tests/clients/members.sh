@@ -62,7 +62,7 @@ mask() {
     for name in a b c d; do
         script+="s#http://127\\.0\\.0\\.1:${port[$name]}#C-$name#g;s#http://127\\.0\\.0\\.1:$((port[$name] + 1))#P-$name#g;"
     done
-    sed -E -e "$script" -e 's/\b[0-9a-f]{14,16}\b/ID/g'
+    sed -E -e "$script" -e 's/\b[0-9a-f]{13,16}\b/ID/g' -e 's/  +ID/ ID/g'
 }
 
 say() { # WANTED MEMBER COMMAND...: what the command prints, and [its exit code] when not 0
