@@ -243,6 +243,7 @@ void api_destroy(struct api *a)
     }
     nb_buf_deinit(&a->scratch);
     nb_arena_deinit(&a->arena);
+    nb_free(a->unready);
     nb_free(a);
 }
 
@@ -250,6 +251,7 @@ enum nb_status api_listen(struct api *a, enum api_port port, const struct net_ad
                           struct net_error *error)
 {
     nb_assert(a->listener_count < LISTENER_COUNT_MAX);
+    nb_assert(a->config.replica != NULL || port == API_PORT_METRICS);
     struct net_listen_options options = {.reuse_port = a->config.reuse_port};
     struct net_listener *listener;
     enum nb_status status = net_listener_open(
@@ -304,6 +306,12 @@ void api_set_serving(struct api *a, bool serving)
             net_conn_resume_reading(c->net);
         }
     }
+}
+
+void api_set_unready(struct api *a, const char *words)
+{
+    nb_free(a->unready);
+    a->unready = words == NULL ? NULL : nb_strdup(words);
 }
 
 void api_set_extra_metrics(struct api *a, void (*append)(void *user, struct nb_buf *out),

@@ -41,7 +41,8 @@ struct api_cluster_world {
 
 struct api_config {
     struct net_loop *loop;
-    struct replica *replica; /* borrowed; must outlive the api */
+    struct replica *replica; /* borrowed; must outlive the api. NULL: there is none yet; then only
+                                the metrics port may be listened on, and its probes say so */
     uint64_t cluster_id, member_id;
     const char *name;         /* of this member */
     size_t request_bytes_max; /* of a log entry: --max-request-bytes */
@@ -80,6 +81,10 @@ bool api_is_idle(const struct api *a);
 /* Until this is called with true, what clients send on the client port is not even read; etcd's
  * port behaves so until its member is published. */
 void api_set_serving(struct api *a, bool serving);
+
+/* Why the member is not ready, beside what the api sees itself; NULL: nothing else is in the way.
+ * Copied. /readyz fails with it. */
+void api_set_unready(struct api *a, const char *words);
 
 /* A row of numbers that others than the api count (peers). Appended to /metrics as they are. */
 void api_set_extra_metrics(struct api *a, void (*append)(void *user, struct nb_buf *out),

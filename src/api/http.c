@@ -104,6 +104,10 @@ static void answer_probe(struct api *a, struct rpc_http *http, unsigned checks, 
             nb_buf_printf(&body, "[-]%s failed: %s\n", check_names[c], failure);
         }
     }
+    if (a->unready != NULL && (checks & 1u << CHECK_NON_LEARNER) != 0) {
+        good = false; /* a row of its own that etcd does not have, so only when it fails */
+        nb_buf_printf(&body, "[-]member failed: %s\n", a->unready);
+    }
     if (good && !verbose) {
         nb_buf_clear(&body);
     }
@@ -203,6 +207,9 @@ static void probe(struct api *a, struct rpc_http *http, unsigned checks, struct 
         }
     }
     bool verbose = wants_verbose(query);
+    if (a->unready != NULL && (checks & 1u << CHECK_NON_LEARNER) != 0) {
+        checks &= ~(1u << CHECK_LINEARIZABLE); /* the answer is no, whatever a read would say */
+    }
     if ((checks & 1u << CHECK_LINEARIZABLE) != 0 && replica_leader(a->config.replica) == 0) {
         answer_probe(a, http, checks, verbose, NB_NO_LEADER); /* a probe does not wait [K14] */
     } else if ((checks & 1u << CHECK_LINEARIZABLE) != 0) {
@@ -229,6 +236,36 @@ static void health(struct api *a, struct rpc_http *http, struct nb_bytes query)
         answer_health(a, http, "RAFT NO LEADER");
     } else {
         probe_read(a, http, 0, false, true);
+    }
+}
+
+/* ---- without a replica ---- */
+
+static bool below(struct nb_bytes path, const char *prefix, struct nb_bytes *out_name);
+
+/* A process that is no member of anything yet: alive, not ready, and it says why. */
+static void answer_waiting(struct api *a, struct rpc_http *http)
+{
+    const struct rpc_http_request *q = rpc_http_request(http);
+    const char *why = a->unready == NULL ? "in no cluster yet" : a->unready;
+    struct nb_bytes name;
+    if (!is(q->method, "GET")) {
+        reply_text(http, 405, TEXT, "Method Not Allowed\n");
+    } else if (is(q->path, "/health")) {
+        answer_health(a, http, why);
+    } else if (is(q->path, "/metrics")) {
+        reply_text(http, 200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
+                   "# HELP etcd_server_has_leader Whether or not a leader exists. 1 is existence, "
+                   "0 is not.\n# TYPE etcd_server_has_leader gauge\netcd_server_has_leader 0\n");
+    } else if (below(q->path, "/livez", &name)) {
+        reply_text(http, 200, TEXT, "ok\n");
+    } else if (below(q->path, "/readyz", &name)) {
+        struct nb_buf body = {0};
+        nb_buf_printf(&body, "[-]member failed: %s\n", why);
+        rpc_http_reply(http, 503, TEXT, NOSNIFF, nb_buf_bytes(&body));
+        nb_buf_deinit(&body);
+    } else {
+        reply_text(http, 404, TEXT, "404 page not found\n");
     }
 }
 
@@ -328,6 +365,8 @@ void api_on_http(struct rpc_http *http, void *server_user)
     allow_origin(a, http);
     if (is(q->method, "OPTIONS")) {
         rpc_http_reply(http, 200, NULL, NULL, (struct nb_bytes){0});
+    } else if (a->config.replica == NULL) {
+        answer_waiting(a, http);
     } else if (is(q->path, "/metrics")) {
         page_metrics(a, http);
     } else if (is(q->path, "/version") || is(q->path, "/health")) {

@@ -34,6 +34,7 @@ struct api {
     bool serving, stopping;
     bool nospace_proposed; /* an alarm of ours is on its way */
     struct net_wake *wake;
+    char *unready; /* owned; NULL: none */
     void (*extra_metrics)(void *user, struct nb_buf *out);
     void *extra_user;
 };

@@ -25,6 +25,7 @@ struct setup {
     struct server_config *config;
     struct nb_options options;
     struct nb_buf *message;
+    char *const *envp;
     size_t warning_capacity;
     bool bad_flag; /* what is wrong was typed as a flag: exit 2 */
 };
@@ -419,6 +420,22 @@ static bool take_environment(struct setup *s, char *const *envp)
     return true;
 }
 
+/* etcd's, and ours where we are not called etcd. */
+static void add_flags(const struct setup *s, struct nb_options *o)
+{
+    nb_options_add(o, server_flags, server_flag_count);
+    if (!s->config->as_etcd) {
+        nb_options_add(o, server_statefulset_flags, server_statefulset_flag_count);
+    }
+}
+
+/* Comes first: in that mode other flags have other defaults. */
+static bool take_statefulset(struct setup *s)
+{
+    return s->config->as_etcd || server_statefulset_take(&s->options, s->envp, &s->config->arena,
+                                                         &s->config->statefulset, s->message);
+}
+
 /* All flags and variables give way to the file. [surface 5.1] */
 static bool take_file(struct setup *s, const char *path)
 {
@@ -436,7 +453,7 @@ static bool take_file(struct setup *s, const char *path)
 
     struct nb_options fresh;
     nb_options_init(&fresh);
-    nb_options_add(&fresh, server_flags, server_flag_count);
+    add_flags(s, &fresh);
     struct nb_buf why = {0};
     bool fine = whole && server_flags_from_file((const char *)text.data, len, &fresh, &why);
     if (!fine) {
@@ -486,6 +503,8 @@ static void print_help(const struct setup *s, struct nb_buf *out)
          "--listen-peer-urls http://0.0.0.0:2380 --initial-advertise-peer-urls http://n1:2380 "
          "--initial-cluster n1=http://n1:2380,n2=http://n2:2380,n3=http://n3:2380",
          "one of three"},
+        {"nabata server --statefulset ss-service --data-dir /data",
+         "one pod of a StatefulSet, which finds the others by itself"},
     };
     nb_options_help_print(
         &s->options,
@@ -530,8 +549,9 @@ static void warn_of_flags_without_effect(struct setup *s)
 static bool take_all(struct setup *s)
 {
     warn_of_flags_without_effect(s);
-    return take_member(s) && take_times(s) && take_limits(s) && take_compaction(s) &&
-           take_clients(s) && take_logging(s) && take_gates(s) && take_urls(s);
+    return take_statefulset(s) && take_member(s) && take_times(s) && take_limits(s) &&
+           take_compaction(s) && take_clients(s) && take_logging(s) && take_gates(s) &&
+           take_urls(s);
 }
 
 static enum server_config_outcome run(struct setup *s, int argc, char *const *argv,
@@ -574,9 +594,9 @@ enum server_config_outcome server_config_parse(int argc, char *const *argv, char
                                                struct nb_buf *message)
 {
     *out = (struct server_config){.as_etcd = as_etcd};
-    struct setup s = {.config = out, .message = message};
+    struct setup s = {.config = out, .message = message, .envp = envp};
     nb_options_init(&s.options);
-    nb_options_add(&s.options, server_flags, server_flag_count);
+    add_flags(&s, &s.options);
     enum server_config_outcome outcome = run(&s, argc, argv, envp);
     nb_options_deinit(&s.options);
     if (message->len != 0 && message->data[message->len - 1] != '\n') {

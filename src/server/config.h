@@ -12,6 +12,7 @@
 #define NABATA_SERVER_CONFIG_H
 
 #include "base/log.h"
+#include "server/statefulset.h"
 #include "server/url.h"
 
 enum server_config_outcome {
@@ -53,6 +54,8 @@ struct server_config {
     const char *initial_cluster_token;
     struct server_members initial_cluster; /* filled by server_config_bootstrap */
     uint64_t member_id, cluster_id;        /* filled by server_config_bootstrap */
+
+    struct server_statefulset statefulset; /* all zero: the members are those of the flags */
 
     int64_t heartbeat_interval_ns, election_timeout_ns;
     bool initial_election_tick_advance, pre_vote, strict_reconfig_check;

@@ -10,6 +10,7 @@
 #include "server/incoming.h"
 #include "server/metrics.h"
 #include "server/server.h"
+#include "server/steward.h"
 #include "server/store.h"
 
 enum server_phase {
@@ -53,11 +54,26 @@ struct server {
     bool removed; /* this member; it drains and ends */
     struct replica_request versioning;
     bool proposing_version;
+
+    struct server_steward *steward; /* NULL: no pod of a StatefulSet that runs itself */
 };
 
 /* Ends the loop; server_main then closes everything and returns `exit_code`. */
 void server_stop(struct server *s, int exit_code);
 
+/* Ends gently: GOAWAY, what is under way is answered, then server_stop. */
+void server_drain(struct server *s);
+
+/* What a pod says of itself. */
+void server_card(const struct server *s, struct steward_card *out);
+
+/* The same for a process that seeks its cluster and for one that runs. */
+void server_set_names(const struct server *s, struct net_loop *loop);
+NB_MUST_USE int server_peers_create(const struct server *s, struct net_loop *loop,
+                                    const struct peer_events *events, void *user,
+                                    struct peer_transport **out, struct nb_buf *message);
+NB_MUST_USE int server_listen_for(struct api *api, const struct server_addresses *addresses,
+                                  enum api_port port, const char *whom, struct nb_buf *message);
 /* -- peers.c -- */
 
 /* Dials who is a member now, forgets those who left long enough ago. */

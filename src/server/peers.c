@@ -1,8 +1,8 @@
 /* server/peers: what the transport tells, turned into events of the replica. */
 #include "server/internal.h"
-#include "server/recover.h"
 
 #include "server/join.h"
+#include "server/recover.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -59,16 +59,22 @@ static void on_hello(void *user, const struct peer_hello *hello, struct peer_ref
 {
     struct server *s = user;
     if (hello->channel == PEER_CHANNEL_PROBE) {
-        set_card(s);
+        if (s->steward != NULL) {
+            server_steward_on_probe(s->steward, hello);
+        } else {
+            set_card(s);
+        }
         return;
     }
     /* One that a change under way adds is let in already: its answer may decide it. */
     refresh_known(s);
+    const struct machine_members *members = machine_members(s->store.machine);
     const struct machine_member *m = machine_members_find(&s->known, hello->from);
-    if (m == NULL) {
-        out->code = machine_members_was_removed(machine_members(s->store.machine), hello->from)
-                        ? PEER_REFUSAL_REMOVED
-                        : PEER_REFUSAL_UNKNOWN;
+    if (s->steward != NULL && s->known.count == 0) {
+        server_steward_on_stranger(s->steward, hello, out);
+    } else if (m == NULL) {
+        out->code = machine_members_was_removed(members, hello->from) ? PEER_REFUSAL_REMOVED
+                                                                      : PEER_REFUSAL_UNKNOWN;
     } else if (hello->fresh && m->name[0] != '\0') {
         out->code = PEER_REFUSAL_STALE_BOOT;
         (void)snprintf(out->text, sizeof out->text,
@@ -98,6 +104,10 @@ static void on_refused(void *user, uint64_t id, enum peer_refusal_code code, con
     struct peer_status p;
     if (peer_status_of(s->peers, id, &p) && p.refused_by_us) {
         return; /* that the other one is an old copy is no reason for this one to stop */
+    }
+    bool ends = code == PEER_REFUSAL_REMOVED || code == PEER_REFUSAL_STALE_BOOT;
+    if (ends && s->steward != NULL && server_steward_on_removed(s->steward)) {
+        return;
     }
     if (code == PEER_REFUSAL_REMOVED) {
         nb_log(&s->log, NB_LOG_FATAL, "server.removed",
@@ -188,8 +198,11 @@ static void reply(void *context, struct nb_bytes bytes)
 
 static void on_call(void *user, uint64_t from, uint64_t call, struct nb_bytes request)
 {
-    (void)from;
     struct server *s = user;
+    if (s->steward != NULL && steward_call_is(request)) {
+        server_steward_on_call(s->steward, from, call, request);
+        return;
+    }
     struct asked *asked = nb_alloc(sizeof *asked);
     *asked = (struct asked){.server = s, .call = call};
     api_cluster_asked(s->api, request, reply, asked);
@@ -324,7 +337,7 @@ void server_peers_follow(struct server *s)
         refresh_known(s);
         dial_all(s);
     }
-    if (changed || s->leaving_count != 0) {
+    if (s->known.count != 0 && (changed || s->leaving_count != 0)) {
         forget_old(s);
     }
 }

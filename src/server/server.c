@@ -1,7 +1,9 @@
 #include "base/wire.h"
 #include "server/internal.h"
 #include "server/recover.h"
+#include "server/seeking.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,7 +141,7 @@ static void start_serving(struct server *s)
 
 /* ---- stopping ---- */
 
-static void drain(struct server *s)
+void server_drain(struct server *s)
 {
     enter(s, SERVER_DRAINING);
     api_shutdown(s->api);
@@ -155,10 +157,12 @@ static void on_signal(void *user, int signal_number)
         return;
     }
     s->signal_number = signal_number;
-    if (replica_hand_over(s->replica)) {
+    if (s->steward != NULL) {
+        server_stopping_begin(s->steward);
+    } else if (replica_hand_over(s->replica)) {
         enter(s, SERVER_HANDING_OVER);
     } else {
-        drain(s);
+        server_drain(s);
     }
 }
 
@@ -173,7 +177,8 @@ static void advance(struct server *s)
         if (!is_published(s)) {
             publish(s);
         } else if (replica_caught_up(s->replica) &&
-                   machine_cluster_version(s->store.machine)[0] != '\0') {
+                   machine_cluster_version(s->store.machine)[0] != '\0' &&
+                   (s->steward == NULL || server_steward_may_serve(s->steward))) {
             start_serving(s);
         }
         break;
@@ -182,7 +187,7 @@ static void advance(struct server *s)
         break;
     case SERVER_HANDING_OVER:
         if (replica_leader(s->replica) != s->store.member_id || waited_ns > hand_over_ns_max) {
-            drain(s);
+            server_drain(s);
         }
         break;
     case SERVER_DRAINING:
@@ -199,12 +204,15 @@ static void watch_removal(struct server *s)
 {
     if (!s->removed && replica_is_removed(s->replica)) {
         s->removed = true;
+        if (s->steward != NULL && server_steward_on_removed(s->steward)) {
+            return; /* it asked for that */
+        }
         nb_log(&s->log, NB_LOG_FATAL, "server.removed",
                "the member has been permanently removed from the cluster; its data folder is of no "
                "use any more",
                NB_KV_ID("member", s->store.member_id), NB_KV_STR("data_dir", s->config.data_dir),
                NB_KV_I64("exit_code", SERVER_EXIT_REMOVED), NB_KV_END);
-        drain(s);
+        server_drain(s);
     }
 }
 
@@ -324,22 +332,24 @@ static bool address_of(const struct server_address *a, struct net_address *out,
     return net_address_parse(a->url, 0, out, error);
 }
 
-static int open_peers(struct server *s, struct nb_buf *message)
+int server_peers_create(const struct server *s, struct net_loop *loop,
+                        const struct peer_events *events, void *user, struct peer_transport **out,
+                        struct nb_buf *message)
 {
     struct peer_config config;
     peer_config_defaults(&config);
-    config.loop = s->loop;
+    config.loop = loop;
     config.logger = &s->log;
-    config.events = &server_peer_calls;
-    config.user = s;
+    config.events = events;
+    config.user = user;
     config.cluster_id = s->store.cluster_id;
     config.member_id = s->store.member_id;
     config.boot_id = s->store.boot_id;
     config.boot_count = s->store.boot_count;
-    config.fresh = s->fresh;
+    config.fresh = s->store.cluster_id == 0 || s->fresh;
     config.name = s->config.name;
     config.version = NB_VERSION;
-    if (peer_transport_create(&config, &s->peers) != NB_OK) {
+    if (peer_transport_create(&config, out) != NB_OK) {
         nb_buf_append_str(message, "the peer transport does not take its configuration\n");
         return SERVER_EXIT_START;
     }
@@ -348,23 +358,41 @@ static int open_peers(struct server *s, struct nb_buf *message)
         struct net_address at;
         const struct server_address *a = &s->config.listen_peer.items[i];
         if (!address_of(a, &at, &error) ||
-            peer_transport_listen(s->peers, &at, NULL, &error) != NB_OK) {
+            peer_transport_listen(*out, &at, NULL, &error) != NB_OK) {
             nb_buf_printf(message, "cannot listen for peers on %s: %s\n", a->url, error.text);
             return SERVER_EXIT_START;
         }
     }
-    server_peers_follow(s);
     return SERVER_EXIT_OK;
 }
 
-static int listen_for(struct server *s, const struct server_addresses *addresses,
-                      enum api_port port, const char *whom, struct nb_buf *message)
+void server_set_names(const struct server *s, struct net_loop *loop)
+{
+    /* A member whose name servers are silent goes on to the addresses that it has learned: that
+     * should not take five seconds. */
+    struct net_names_config names = {.servers = s->config.statefulset.name_servers,
+                                     .query_ns = name_query_ns,
+                                     .timeout_ns = name_timeout_ns};
+    net_loop_set_names(loop, &names);
+}
+
+static int open_peers(struct server *s, struct nb_buf *message)
+{
+    int code = server_peers_create(s, s->loop, &server_peer_calls, s, &s->peers, message);
+    if (code == SERVER_EXIT_OK) {
+        server_peers_follow(s);
+    }
+    return code;
+}
+
+int server_listen_for(struct api *api, const struct server_addresses *addresses, enum api_port port,
+                      const char *whom, struct nb_buf *message)
 {
     for (size_t i = 0; i < addresses->count; i++) {
         struct net_address at;
         struct net_error error;
         const struct server_address *a = &addresses->items[i];
-        if (!address_of(a, &at, &error) || api_listen(s->api, port, &at, &error) != NB_OK) {
+        if (!address_of(a, &at, &error) || api_listen(api, port, &at, &error) != NB_OK) {
             nb_buf_printf(message, "cannot listen for %s on %s: %s\n", whom, a->url, error.text);
             return SERVER_EXIT_START;
         }
@@ -400,9 +428,9 @@ static int open_api(struct server *s, struct nb_buf *message)
     config.cluster.learner_count_max = f->max_learners;
     s->api = api_create(&config);
     api_set_extra_metrics(s->api, extra_metrics, s);
-    int code = listen_for(s, &f->listen_client, API_PORT_CLIENT, "clients", message);
+    int code = server_listen_for(s->api, &f->listen_client, API_PORT_CLIENT, "clients", message);
     if (code == SERVER_EXIT_OK) {
-        code = listen_for(s, &f->listen_metrics, API_PORT_METRICS, "metrics", message);
+        code = server_listen_for(s->api, &f->listen_metrics, API_PORT_METRICS, "metrics", message);
     }
     return code;
 }
@@ -461,16 +489,22 @@ static int open_all(struct server *s, struct nb_buf *message)
     if (code == SERVER_EXIT_OK) {
         code = server_store_open(&s->store, &s->config, &s->log, message);
     }
+    if (code == SERVER_EXIT_OK) {
+        code = server_seek(s, message);
+    }
+    if (code == SERVER_EXIT_OK && s->store.cluster_id == 0) {
+        return SERVER_EXIT_OK; /* told to stop before there was a cluster */
+    }
+    if (code == SERVER_EXIT_OK) {
+        code = server_store_open_data(&s->store, &s->config, message);
+    }
     if (code != SERVER_EXIT_OK) {
         return code;
     }
     s->fresh = s->store.fresh;
     log_start(s);
     s->loop = net_loop_create();
-    /* A member whose name servers are silent goes on to the addresses that it has learned: that
-     * should not take five seconds. */
-    struct net_names_config names = {.query_ns = name_query_ns, .timeout_ns = name_timeout_ns};
-    net_loop_set_names(s->loop, &names);
+    server_set_names(s, s->loop);
     s->wake = net_wake_create(s->loop, on_wake, s);
     code = open_replica(s, message);
     if (code == SERVER_EXIT_OK) {
@@ -488,6 +522,9 @@ static int open_all(struct server *s, struct nb_buf *message)
             .log = &s->log,
         };
         s->incoming = server_incoming_create(&incoming);
+        if (s->config.statefulset.service != NULL) {
+            s->steward = server_steward_create(s);
+        }
         open_loop_handles(s);
     }
     return code;
@@ -506,6 +543,7 @@ static void close_all(struct server *s)
     net_watch_destroy(s->disk_watch);
     net_watch_destroy(s->backend_watch);
     net_timer_destroy(s->tick);
+    server_steward_destroy(s->steward);
     server_incoming_destroy(s->incoming);
     if (s->replica != NULL && !s->failed && (s->exit_code == SERVER_EXIT_OK || s->removed)) {
         replica_flush(s->replica);
@@ -525,11 +563,11 @@ static int run(struct server *s)
 {
     struct nb_buf message = {0};
     int code = open_all(s, &message);
-    if (code == SERVER_EXIT_OK) {
+    if (code == SERVER_EXIT_OK && s->loop != NULL) {
         enter(s, SERVER_STARTING);
         net_loop_run(s->loop);
         code = s->exit_code;
-    } else {
+    } else if (code != SERVER_EXIT_OK) {
         s->exit_code = code;
         while (message.len != 0 && message.data[message.len - 1] == '\n') {
             message.len--;
@@ -545,6 +583,39 @@ static int run(struct server *s)
                NB_KV_END);
     }
     return code;
+}
+
+/* A pod that was removed while it was away, or whose volume is an old copy, is of no use to its
+ * cluster as it is: its data is kept aside, and it joins as a new member. [M08, K08] */
+static bool begin_anew(struct server *s)
+{
+    struct nb_buf place = {0};
+    bool fine = server_store_set_aside(s->config.data_dir, &place);
+    if (fine) {
+        nb_log(&s->log, NB_LOG_WARN, "steward.set_aside", "moved the data of a removed member to",
+               NB_KV_STR("place", (const char *)place.data), NB_KV_END);
+        *s = (struct server){.config = s->config, .log = s->log};
+    } else {
+        nb_log(&s->log, NB_LOG_FATAL, "steward.set_aside_failed",
+               "the data of a removed member cannot be moved out of the way",
+               NB_KV_STR("data_dir", s->config.data_dir), NB_KV_STR("error", strerror(errno)),
+               NB_KV_END);
+    }
+    nb_buf_deinit(&place);
+    return fine;
+}
+
+static int run_until_stopped(struct server *s)
+{
+    int code = run(s);
+    while (code == SERVER_EXIT_REMOVED && s->config.statefulset.service != NULL &&
+           s->signal_number == 0 && begin_anew(s)) {
+        code = run(s);
+    }
+    return code == SERVER_EXIT_REMOVED && s->config.statefulset.service != NULL &&
+                   s->signal_number != 0
+               ? SERVER_EXIT_OK
+               : code;
 }
 
 int server_main(int argc, char *const *argv, char *const *envp, bool as_etcd)
@@ -565,7 +636,7 @@ int server_main(int argc, char *const *argv, char *const *envp, bool as_etcd)
     }
     (void)fflush(to);
     if (log_open) {
-        code = run(s);
+        code = run_until_stopped(s);
         server_log_close(&s->log);
     }
     int signal_number = s->signal_number;

@@ -7,8 +7,12 @@
 #include "storage/backend_lmdb.h"
 #include "storage/disk_linux.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { SMALL_FILE_SIZE_MAX = 64, JOINED_FILE_SIZE_MAX = 1 << 20 };
@@ -60,18 +64,41 @@ static enum nb_status write_number(struct server_store *s, const char *name, uin
     return status;
 }
 
-enum nb_status server_store_note_install(struct server_store *s, uint64_t index)
+static enum nb_status remove_note(struct server_store *s, const char *name)
 {
-    if (index != 0) {
-        return write_number(s, "installing", index);
-    }
-    char *path = nb_sprintf("%s/installing", s->datadir.member);
+    char *path = nb_sprintf("%s/%s", s->datadir.member, name);
     enum nb_status status = disk_unlink(s->disk, path);
     if (status == NB_OK || status == NB_NOT_FOUND) {
         status = disk_sync_dir(s->disk, s->datadir.member);
     }
     nb_free(path);
     return status;
+}
+
+enum nb_status server_store_note_install(struct server_store *s, uint64_t index)
+{
+    return index != 0 ? write_number(s, "installing", index) : remove_note(s, "installing");
+}
+
+static uint64_t random_id(void)
+{
+    uint64_t id = 0;
+    while (id == 0) {
+        id = nb_random_entropy();
+    }
+    return id;
+}
+
+static int write_identity(struct server_store *s, uint64_t cluster_id, uint64_t member_id,
+                          struct nb_buf *message)
+{
+    struct datadir_ident ident = {.cluster_id = cluster_id, .member_id = member_id};
+    enum nb_status status = datadir_ident_write(&s->datadir, &ident, message);
+    if (status == NB_OK) {
+        s->cluster_id = cluster_id;
+        s->member_id = member_id;
+    }
+    return status == NB_OK ? SERVER_EXIT_OK : exit_of(status);
 }
 
 /* The first members: from the flags, or from SRV records, which are asked for here and not before:
@@ -144,15 +171,26 @@ static int join(struct server_store *s, const struct server_config *config,
 static int take_identity(struct server_store *s, struct server_config *config,
                          const struct nb_logger *log, struct nb_buf *message)
 {
+    bool pod = config->statefulset.service != NULL;
     if (s->datadir.has_ident) {
         s->cluster_id = s->datadir.ident.cluster_id;
         s->member_id = s->datadir.ident.member_id;
+        if (s->cluster_id == 0 && !pod) {
+            nb_buf_printf(message,
+                          "%s is of a pod that has found no cluster yet: start it with "
+                          "--statefulset, or use an empty folder\n",
+                          s->datadir.path);
+            return SERVER_EXIT_START;
+        }
         if (read_joined(s) != NB_OK) {
             nb_buf_printf(message, "%s/joined is damaged: remove the member and add it anew\n",
                           s->datadir.member);
             return SERVER_EXIT_DAMAGE;
         }
         return SERVER_EXIT_OK;
+    }
+    if (pod) {
+        return write_identity(s, 0, random_id(), message);
     }
     enum server_config_outcome outcome = find_members(config, message);
     if (outcome != SERVER_CONFIG_RUN) {
@@ -167,9 +205,7 @@ static int take_identity(struct server_store *s, struct server_config *config,
         s->cluster_id = config->cluster_id;
         s->member_id = config->member_id;
     }
-    struct datadir_ident ident = {.cluster_id = s->cluster_id, .member_id = s->member_id};
-    enum nb_status status = datadir_ident_write(&s->datadir, &ident, message);
-    return status == NB_OK ? SERVER_EXIT_OK : exit_of(status);
+    return write_identity(s, s->cluster_id, s->member_id, message);
 }
 
 /* The first members, the same on all members, before the first entry. */
@@ -193,6 +229,18 @@ static void bootstrap(struct server_store *s, const struct server_config *config
     machine_members_deinit(&members);
 }
 
+/* The founder of a cluster is its first member, alone. */
+static void bootstrap_alone(struct server_store *s, const struct server_config *config)
+{
+    char *urls[1] = {nb_strdup(config->initial_advertise_peer.items[0].url)};
+    struct machine_members members = {0};
+    struct machine_member self = {.id = s->member_id, .peer_urls = urls, .peer_url_count = 1};
+    machine_members_set(&members, &self);
+    machine_bootstrap(s->machine, &members);
+    machine_members_deinit(&members);
+    nb_free(urls[0]);
+}
+
 static int open_backend(struct server_store *s, struct server_config *config,
                         struct nb_buf *message)
 {
@@ -207,7 +255,12 @@ static int open_backend(struct server_store *s, struct server_config *config,
     if (status != NB_OK) {
         return status == NB_FOREIGN ? SERVER_EXIT_START : exit_of(status);
     }
-    if (machine_members(s->machine)->count == 0 && s->joined.count == 0) {
+    if (config->statefulset.service != NULL) {
+        /* Who joins starts with no members: the leader's snapshot brings them. */
+        if (machine_members(s->machine)->count == 0 && s->founding) {
+            bootstrap_alone(s, config);
+        }
+    } else if (machine_members(s->machine)->count == 0 && s->joined.count == 0) {
         /* A first start, or one that a crash cut off before its members were stored. */
         if (config->initial_cluster.count == 0) {
             enum server_config_outcome outcome = find_members(config, message);
@@ -300,6 +353,11 @@ int server_store_open(struct server_store *s, struct server_config *config,
     if (status == NB_OK) {
         status = read_number(s, "installing", &s->install_noted);
     }
+    uint64_t founded = 0;
+    if (status == NB_OK) {
+        status = read_number(s, "founding", &founded);
+        s->founding = founded != 0 && founded == s->cluster_id;
+    }
     if (status == NB_OK) {
         status = write_number(s, "boot-count", ++s->boot_count);
     }
@@ -308,8 +366,74 @@ int server_store_open(struct server_store *s, struct server_config *config,
                       s->datadir.member, s->datadir.member, nb_status_text(status));
         return exit_of(status);
     }
-    code = open_backend(s, config, message);
+    return SERVER_EXIT_OK;
+}
+
+int server_store_open_data(struct server_store *s, struct server_config *config,
+                           struct nb_buf *message)
+{
+    nb_assert(s->cluster_id != 0);
+    int code = open_backend(s, config, message);
     return code != SERVER_EXIT_OK ? code : open_wal(s, config, message);
+}
+
+/* ---- pods that find their cluster ---- */
+
+int server_store_renew(struct server_store *s, struct nb_buf *message)
+{
+    return write_identity(s, 0, random_id(), message);
+}
+
+int server_store_join(struct server_store *s, uint64_t cluster_id, struct nb_buf *message)
+{
+    return write_identity(s, cluster_id, s->member_id, message);
+}
+
+/* The note comes first: with an identity and no members, who founded must not wait to be let in by
+ * somebody else. */
+int server_store_found(struct server_store *s, uint64_t cluster_id, struct nb_buf *message)
+{
+    enum nb_status status = write_number(s, "founding", cluster_id);
+    if (status != NB_OK) {
+        nb_buf_printf(message, "%s/founding cannot be written: %s\n", s->datadir.member,
+                      nb_status_text(status));
+        return exit_of(status);
+    }
+    s->founding = true;
+    return write_identity(s, cluster_id, s->member_id, message);
+}
+
+int server_store_founded(struct server_store *s)
+{
+    s->founding = false;
+    return remove_note(s, "founding") == NB_OK ? SERVER_EXIT_OK : SERVER_EXIT_DISK;
+}
+
+bool server_store_set_aside(const char *data_dir, struct nb_buf *out)
+{
+    time_t now = time(NULL);
+    struct tm utc;
+    char when[32];
+    if (gmtime_r(&now, &utc) == NULL || strftime(when, sizeof when, "%Y%m%dT%H%M%SZ", &utc) == 0) {
+        return false;
+    }
+    char *from = nb_sprintf("%s/member", data_dir);
+    nb_buf_printf(out, "%s/removed-%s", data_dir, when);
+    nb_buf_append(out, "", 1);
+    bool fine = rename(from, (const char *)out->data) == 0;
+    for (unsigned i = 2; !fine && (errno == EEXIST || errno == ENOTEMPTY) && i < 100; i++) {
+        nb_buf_clear(out);
+        nb_buf_printf(out, "%s/removed-%s-%u", data_dir, when, i);
+        nb_buf_append(out, "", 1);
+        fine = rename(from, (const char *)out->data) == 0;
+    }
+    nb_free(from);
+    int dir = open(data_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    fine = fine && dir >= 0 && fsync(dir) == 0;
+    if (dir >= 0) {
+        (void)close(dir);
+    }
+    return fine;
 }
 
 void server_store_close(struct server_store *s)

@@ -211,7 +211,8 @@ enum nb_status datadir_open(struct disk *disk, const char *path, struct datadir 
 enum nb_status datadir_ident_write(struct datadir *d, const struct datadir_ident *ident,
                                    struct nb_buf *out_message)
 {
-    nb_assert(!d->has_ident && ident->cluster_id != 0 && ident->member_id != 0);
+    nb_assert(!d->has_ident || d->ident.cluster_id == 0);
+    nb_assert(ident->member_id != 0);
     uint8_t bytes[IDENTITY_SIZE] = {0};
     memcpy(bytes, identity_magic, sizeof identity_magic);
     nb_put_u32(bytes + 8, DATADIR_FORMAT_VERSION);

@@ -34,7 +34,8 @@ struct datadir {
  * changed [K18]), NB_CORRUPT (identity damaged, or missing beside a log), NB_IO. */
 NB_MUST_USE enum nb_status datadir_open(struct disk *disk, const char *path,
                                         struct datadir *out_datadir, struct nb_buf *out_message);
-/* Writes the identity of a fresh member, atomically. Must have none yet. */
+/* Writes the identity of a fresh member, atomically. It must have none yet, or one of no cluster
+ * (cluster id 0), as pods have until they have found theirs: that may be written again. */
 NB_MUST_USE enum nb_status datadir_ident_write(struct datadir *d, const struct datadir_ident *ident,
                                                struct nb_buf *out_message);
 /* NB_FOREIGN with a message when the folder is another cluster's (or, if member_id is not 0,
