@@ -102,7 +102,9 @@ struct net_tls *net_tls_client(struct net_tls_context *context, const char *host
     } else {
         X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
         nb_assert(X509_VERIFY_PARAM_set1_host(param, host, 0) == 1);
-        nb_assert(SSL_set_tlsext_host_name(tls->ssl, host) == 1);
+        /* What SSL_set_tlsext_host_name does, without its cast that drops const. */
+        nb_assert(SSL_ctrl(tls->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+                           (void *)(uintptr_t)host) == 1);
     }
     return tls;
 }

@@ -10,11 +10,12 @@
 #include "machine/members.h"
 
 enum {
-    STEWARD_SLOT_SIZE_MAX = 63,       /* bytes: a DNS label */
-    STEWARD_URL_SIZE_MAX = 255,       /* bytes of a URL in a card */
-    STEWARD_ORDINAL_MAX = 9999,       /* a number that is larger is no ordinal of ours */
-    STEWARD_ORDINAL_NONE = UINT32_MAX /* a member that is no pod of this set */
+    STEWARD_SLOT_SIZE_MAX = 63, /* bytes: a DNS label */
+    STEWARD_URL_SIZE_MAX = 255, /* bytes of a URL in a card */
+    STEWARD_ORDINAL_MAX = 9999, /* a number that is larger is no ordinal of ours */
 };
+
+#define STEWARD_ORDINAL_NONE UINT32_MAX /* of a member that is no pod of this set */
 
 /* Splits `name` at its last dash: "ss-10" is 2 bytes of set and ordinal 10. False without a dash, a
  * set or a plain number behind it (no sign, no leading zero). */

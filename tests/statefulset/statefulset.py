@@ -397,12 +397,19 @@ STORY = [founded, annotated, killed_leader, lost_volume, scaled_up, scaled_down,
          same_name, all_gone, to_one, not_twice]
 
 
-def main():
-    nabata = os.path.abspath(sys.argv[1])
-    w = World(nabata)
-    only = sys.argv[2:]
+def denied(w):
+    """An API that refuses hinders nothing but scaling down: who is told to stop is restarted."""
+    w.expect(w.pod(2).stop() == 0, "ss-2 ends well")
+    w.expect(w.pod(2).says("denies access"), "it says what is missing")
+    w.expect(not w.pod(2).says("leaving for good"), "it does not leave")
+    w.pod(2).start()
+    w.settled(0, 1, 2)
+    w.nothing_lost()
+
+
+def tell(w, story, only):
     try:
-        for step in STORY:
+        for step in story:
             if only and step is not founded and step.__name__ not in only:
                 continue
             began = time.monotonic()
@@ -410,6 +417,15 @@ def main():
             print(f"{step.__name__}: ok, {time.monotonic() - began:.1f} s", flush=True)
     finally:
         w.end()
+
+
+def main():
+    nabata, only = os.path.abspath(sys.argv[1]), sys.argv[2:]
+    tell(World(nabata), STORY, only)
+    tell(World(nabata, api=False), [founded, lost_volume, rolled, all_gone], only)
+    w = World(nabata)
+    w.api.set(deny="true", replicas=1)
+    tell(w, [founded, denied], only)
 
 
 if __name__ == "__main__":
