@@ -1,6 +1,5 @@
 /* server/peers: what the transport tells, turned into events of the replica. */
 #include "server/internal.h"
-
 #include "server/join.h"
 #include "server/recover.h"
 
