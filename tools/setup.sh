@@ -14,7 +14,9 @@ lint="$build clang clang-format clang-tidy python3 shellcheck"
 fuzz="$build clang libclang-rt-14-dev"
 bench="$build curl procps python3"
 optional_for_kubernetes="buildah docker-registry podman shellcheck"
-optional_for_test="etcd-client shellcheck valgrind" # tests that use them are skipped without them
+# tests that use them are skipped without them; those of the second line push, pull and run images (17 MB to fetch)
+optional_for_test="etcd-client shellcheck valgrind
+    docker-registry crun podman busybox-static"
 
 wanted=
 optional=
