@@ -26,6 +26,8 @@ test: ## build for debugging and run all tests
 	@mkdir -p build
 	@$(call configure,debug)
 	@$(call compile,debug)
+	@$(call configure,release) # what images and pods are tested with
+	@$(call compile,release,--target nabata)
 	@ctest --test-dir build/debug -j $(JOBS) --output-on-failure --no-tests=error
 
 lint: ## floors, format, clang-tidy, gcc -fanalyzer, shellcheck
@@ -65,8 +67,8 @@ tsan: ## build and run the threaded tests under the thread sanitizer
 image: build ## build the server's and the client's image with docker or podman (ENGINE=)
 	@ENGINE='$(ENGINE)' ARCH='$(ARCH)' deploy/image/build.sh
 
-test-kubernetes: build ## manifests, scripts and the push path, without a cluster
-	@tools/setup.sh test kubernetes
+test-kubernetes: build ## only the tests of images, scripts, manifests and pods; no cluster needed
+	@tools/setup.sh test
 	@mkdir -p build
 	@$(call configure,debug)
 	@$(call compile,debug,--target nabata)

@@ -93,6 +93,7 @@ static void travel_without_ids(struct sim_member *from, struct sim_member *to,
         struct nb_bytes whole = nb_payload_bytes(msg->propose.entries[i].payload);
         entries[i] = msg->propose.entries[i];
         entries[i].payload = nb_payload_create(whole.len);
+        nb_assert(whole.len >= ID_AT + ID_SIZE); /* a header, at least */
         memcpy(entries[i].payload->data, whole.data, whole.len);
         memset(entries[i].payload->data + ID_AT, 0, ID_SIZE);
     }
