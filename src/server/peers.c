@@ -67,9 +67,9 @@ static void on_fresh_checked(struct replica_request *request, enum nb_status sta
 
 /*
  * A member with an empty disk may be one that starts for the first time, or one that lost what it
- * had promised: then its vote could undo a commit [K04]. The log tells which, by whether it has been
- * published; but what is applied here may be behind. So the first hello of such a boot is put off
- * until a linearizable read has shown that nothing is missing.
+ * had promised: then its vote could undo a commit [K04]. The log tells which, by whether it has
+ * been published; but what is applied here may be behind. So the first hello of such a boot is put
+ * off until a linearizable read has shown that nothing is missing.
  *
  * Not needed where no majority can do without us: then we hold all that this member ever promised.
  */
