@@ -71,6 +71,9 @@ void server_stop(struct server *s, int exit_code);
 /* Ends gently: GOAWAY, what is under way is answered, then server_stop. */
 void server_drain(struct server *s);
 
+/* Of a pod: signals to stop wait until somebody listens to them. */
+void server_hold_signals(const struct server *s, bool hold);
+
 /* What a pod says of itself. */
 void server_card(const struct server *s, struct steward_card *out);
 

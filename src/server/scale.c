@@ -14,7 +14,10 @@ struct server_scale {
     struct net_timer *timer;
     bool polling;
     bool again;           /* asked while busy: once more */
+    bool gone;            /* no such StatefulSet, it says */
     uint64_t annotate_id; /* to be written; 0: nothing */
+    uint64_t annotate_next_ns;
+    bool annotate_logged; /* that it does not work */
     uint64_t created_ns;
     uint64_t answers, reads;
     uint64_t asked_ns;
@@ -27,6 +30,7 @@ static const uint64_t second = 1000000000;
 static const uint64_t poll_ns = 5 * 1000000000ull;
 static const uint64_t first_poll_ns = 1000000000;
 static const uint64_t known_ns = 30 * 1000000000ull;
+static const uint64_t annotate_again_ns = 60 * 1000000000ull;
 static const uint64_t awaited_ns = 10 * 1000000000ull;
 
 static void go_on(struct server_scale *s);
@@ -51,6 +55,7 @@ static void on_got(void *user, enum nb_status status, const struct kube_stateful
     struct server_scale *s = user;
     s->answers++;
     s->last.denied = status == NB_ACCESS;
+    s->gone = status == NB_NOT_FOUND;
     if (status == NB_OK) {
         s->reads++;
         s->read_ns = net_now_ns();
@@ -72,8 +77,13 @@ static void on_annotated(void *user, enum nb_status status, const struct kube_st
                "wrote the cluster's id beside the StatefulSet", NB_KV_ID("cluster", s->annotate_id),
                NB_KV_END);
         s->last.cluster_id = s->annotate_id;
-    } else {
-        log_trouble(s, status, error);
+    } else if (!s->annotate_logged) {
+        s->annotate_logged = true;
+        nb_log(s->log, NB_LOG_WARN, "kubernetes.not_annotated",
+               "the cluster's id cannot be written beside the StatefulSet; the right \"patch\" on "
+               "it makes founding a second cluster impossible",
+               NB_KV_STR("status", nb_status_text(status)),
+               NB_KV_STR("error", error == NULL ? "" : error), NB_KV_END);
     }
     s->annotate_id = 0;
     go_on(s);
@@ -101,7 +111,7 @@ static void go_on(struct server_scale *s)
 static void on_timer(void *user)
 {
     struct server_scale *s = user;
-    net_timer_start(s->timer, s->reads == 0 ? first_poll_ns : poll_ns, 0);
+    net_timer_start(s->timer, s->answers == 0 ? first_poll_ns : poll_ns, 0);
     if (s->polling) {
         server_scale_ask(s);
     }
@@ -182,6 +192,11 @@ bool server_scale_is_awaited(const struct server_scale *s)
            net_now_ns() - s->created_ns < awaited_ns;
 }
 
+bool server_scale_is_gone(const struct server_scale *s)
+{
+    return s->gone;
+}
+
 bool server_scale_has_api(const struct server_scale *s)
 {
     return s->kube != NULL;
@@ -189,8 +204,10 @@ bool server_scale_has_api(const struct server_scale *s)
 
 void server_scale_annotate(struct server_scale *s, uint64_t cluster_id)
 {
-    if (s->annotate_id == 0) {
+    uint64_t now_ns = net_now_ns();
+    if (s->annotate_id == 0 && now_ns >= s->annotate_next_ns) {
         s->annotate_id = cluster_id;
+        s->annotate_next_ns = now_ns + annotate_again_ns;
         go_on(s);
     }
 }

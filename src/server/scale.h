@@ -31,10 +31,13 @@ void server_scale_get(const struct server_scale *s, struct steward_scale *out);
 uint64_t server_scale_reads(const struct server_scale *s);
 /* There is an API, and nothing has come of asking it yet; for some seconds at most. */
 bool server_scale_is_awaited(const struct server_scale *s);
+/* The API's last word was that there is no such StatefulSet (any more). */
+bool server_scale_is_gone(const struct server_scale *s);
 /* There is an API to ask. */
 bool server_scale_has_api(const struct server_scale *s);
 
-/* Writes the cluster's id beside the StatefulSet, unless that is under way. */
+/* Writes the cluster's id beside the StatefulSet; tried now and then, however often it is called.
+ */
 void server_scale_annotate(struct server_scale *s, uint64_t cluster_id);
 
 #endif

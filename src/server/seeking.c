@@ -237,6 +237,7 @@ static int seek_once(struct server *s, struct nb_buf *message)
     nb_random_init(&k->random, nb_random_entropy());
     k->signals[0] = net_signal_create(k->loop, SIGTERM, on_signal, k);
     k->signals[1] = net_signal_create(k->loop, SIGINT, on_signal, k);
+    server_hold_signals(s, false);
     k->timer = net_timer_create(k->loop, begin_round, k);
     k->scale = server_scale_create(k->loop, &s->config.statefulset, &s->log);
     int code = open_peers(k, message);
@@ -248,6 +249,7 @@ static int seek_once(struct server *s, struct nb_buf *message)
         net_loop_run(k->loop);
         code = take(k, message);
     }
+    server_hold_signals(s, true);
     for (size_t i = 0; i < NB_ARRAY_LEN(k->signals); i++) {
         net_signal_destroy(k->signals[i]);
     }

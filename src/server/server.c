@@ -446,6 +446,7 @@ static void open_loop_handles(struct server *s)
         net_watch_create(s->loop, backend_completion_fd(s->store.backend), on_backend, s);
     s->signals[0] = net_signal_create(s->loop, SIGTERM, on_signal, s);
     s->signals[1] = net_signal_create(s->loop, SIGINT, on_signal, s);
+    server_hold_signals(s, false);
     net_loop_add_turn_hook(s->loop, on_turn, s);
 }
 
@@ -543,13 +544,14 @@ static void close_all(struct server *s)
     net_watch_destroy(s->disk_watch);
     net_watch_destroy(s->backend_watch);
     net_timer_destroy(s->tick);
-    server_steward_destroy(s->steward);
     server_incoming_destroy(s->incoming);
     if (s->replica != NULL && !s->failed && (s->exit_code == SERVER_EXIT_OK || s->removed)) {
         replica_flush(s->replica);
     }
     peer_transport_destroy(s->peers);
     replica_destroy(s->replica); /* answers what is still open, so before the api */
+    server_steward_destroy(s->steward);
+    s->steward = NULL;
     api_destroy(s->api);
     net_wake_destroy(s->wake);
     if (s->loop != NULL) {
@@ -559,9 +561,23 @@ static void close_all(struct server *s)
     server_store_close(&s->store);
 }
 
+/* A pod's process is often number 1, for which a signal without a handler is lost, and the pod
+ * then waits for its grace period to end. So they wait while nobody listens. [K10] */
+void server_hold_signals(const struct server *s, bool hold)
+{
+    if (s->config.statefulset.service != NULL) {
+        sigset_t set;
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, SIGTERM);
+        (void)sigaddset(&set, SIGINT);
+        (void)pthread_sigmask(hold ? SIG_BLOCK : SIG_UNBLOCK, &set, NULL);
+    }
+}
+
 static int run(struct server *s)
 {
     struct nb_buf message = {0};
+    server_hold_signals(s, true);
     int code = open_all(s, &message);
     if (code == SERVER_EXIT_OK && s->loop != NULL) {
         enter(s, SERVER_STARTING);

@@ -9,7 +9,8 @@
  *   2  bad flag
  *   3  the disk failed or is full: nothing more could be promised
  *   4  damage: the log or the backend is not what was written
- *   5  this member was removed, or another process or a later life of it holds its identity
+ *   5  this member was removed, or another process or a later life of it holds its identity; with
+ *      --statefulset its data is kept aside instead, and it joins as a new member
  */
 #ifndef NABATA_SERVER_SERVER_H
 #define NABATA_SERVER_SERVER_H

@@ -393,6 +393,7 @@ struct server_steward *server_steward_create(struct server *s)
     steward_keeper_init(&w->keeper, s->config.statefulset.set, NULL);
     steward_stops_init(&w->stops);
     w->scale = server_scale_create(s->loop, &s->config.statefulset, &s->log);
+    server_scale_set_polling(w->scale, false); /* the leader's business, but for the first time */
     w->timer = net_timer_create(s->loop, on_round, w);
     net_timer_start(w->timer, round_ns, round_ns);
     struct steward_card card;

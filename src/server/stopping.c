@@ -143,12 +143,13 @@ static void look(struct server_steward *w)
     }
     struct steward_scale scale;
     server_scale_get(w->scale, &scale);
-    if (scale.known && !scale.deleting && scale.replicas > 0 &&
+    if (!server_scale_is_gone(w->scale) && scale.known && !scale.deleting && scale.replicas > 0 &&
         s->config.statefulset.ordinal >= scale.replicas) {
         nb_log(&s->log, NB_LOG_INFO, "steward.leaves", "leaving for good",
                NB_KV_STR("name", s->config.name), NB_KV_U64("replicas", scale.replicas), NB_KV_END);
         step_to(w, SERVER_STOP_LEAVING);
-    } else if (scale.known && (scale.deleting || scale.replicas == 0)) {
+    } else if (server_scale_is_gone(w->scale) ||
+               (scale.known && (scale.deleting || scale.replicas == 0))) {
         go(w, "stops: the StatefulSet is being deleted or scaled to 0");
     } else {
         step_to(w, SERVER_STOP_ASKING);

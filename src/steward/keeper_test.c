@@ -388,6 +388,7 @@ static void K10_two_stop_at_once_and_the_second_waits(void **state)
     fact(s, 101)->connected = true; /* is back, and catches up */
     fact(s, 101)->boot_id = 2;
     fact(s, 101)->match_index = 0;
+    s->facts.now_ns += 300 * second; /* however long that takes */
     assert_false(steward_stops_ask(&stops, &s->facts, 102, 1, words));
     fact(s, 101)->match_index = 1000;
     assert_true(steward_stops_ask(&stops, &s->facts, 102, 1, words));

@@ -47,15 +47,19 @@ static bool is_voter(const struct steward_facts *facts, uint64_t id)
     return m != NULL && !m->is_learner;
 }
 
+/* One that is back counts again when it has caught up, however long that takes; one that neither
+ * goes nor comes back, when its time is over. [G2] */
 static bool has_ended(const struct steward_stops *s, const struct steward_grant *g,
                       const struct steward_facts *facts)
 {
     const struct steward_fact *f = fact_of(facts, g->id);
-    if (f == NULL || !is_voter(facts, g->id) || facts->now_ns - g->at_ns > s->grant_ns) {
+    if (f == NULL || !is_voter(facts, g->id)) {
         return true;
     }
-    return f->connected && f->boot_id != 0 && f->boot_id != g->boot_id &&
-           f->match_index + s->lag_entries_max >= facts->commit_index;
+    if (f->connected && f->boot_id != 0 && f->boot_id != g->boot_id) {
+        return f->match_index + s->lag_entries_max >= facts->commit_index;
+    }
+    return facts->now_ns - g->at_ns > s->grant_ns;
 }
 
 void steward_stops_turn(struct steward_stops *s, const struct steward_facts *facts)

@@ -9,7 +9,7 @@
  *       small for any of its voters to be missed (one or two voters): then waiting cannot help, and
  *       leave is given at once
  *   G2  a grant ends when its pod is back (another boot, connected, caught up), when it is no
- *       voter any more, or after `grant_ns`
+ *       voter any more, or, when it neither goes nor comes back, after `grant_ns`
  *
  * Grants are noted by all members (a pod that goes says so to all), so that a new leader knows
  * them.

@@ -250,7 +250,8 @@ def founded(w):
     w.until("pod 0 says whom it waits for", lambda: "1 did not answer" in w.pod(0).ready(verbose=True))
     w.expect(w.pod(0).alive() and w.pod(1).alive(), "a pod that waits is alive")
     w.expect(not w.pod(0).ready(), "a pod that waits is not ready")
-    w.start(2)
+    w.expect(w.pod(1).stop() == 0, "a pod that waits ends when it is told to")
+    w.start(1, 2)
     w.settled(0, 1, 2)
     w.expect(w.pod(0).says("founded the cluster"), "pod 0 founded the cluster")
     w.expect(len({w.pod(i).identity()[0] for i in range(3)}) == 1, "all are of one cluster")
@@ -370,6 +371,21 @@ def all_gone(w):
     w.nothing_lost()
 
 
+def deleted(w):
+    """A StatefulSet that is being deleted: nobody waits for anybody, nobody leaves."""
+    w.api.set(deleting="true")
+    began = time.monotonic()
+    for i in range(3):
+        w.pod(i).stop(wait=False)
+    for i in range(3):
+        w.expect(w.pod(i).process.wait(timeout=40) == 0, f"ss-{i} ends well")
+    w.expect(time.monotonic() - began < 10, "at once")
+    w.api.set(deleting="false")
+    w.start(0, 1, 2)
+    w.settled(0, 1, 2)
+    w.nothing_lost()
+
+
 def to_one(w):
     """5 to 1: four leave at once in one change."""
     w.api.set(replicas=5)
@@ -394,7 +410,7 @@ def not_twice(w):
 
 
 STORY = [founded, annotated, killed_leader, lost_volume, scaled_up, scaled_down, kept_volume, two_stop, rolled,
-         same_name, all_gone, to_one, not_twice]
+         same_name, all_gone, deleted, to_one, not_twice]
 
 
 def denied(w):
