@@ -91,8 +91,9 @@ void net_tls_context_destroy(struct net_tls_context *context)
     }
 }
 
-/* OpenSSL takes an empty name as "any name will do": it never gets there. [K03] */
-static bool expect_host(SSL *ssl, const struct net_address *host)
+/* OpenSSL takes an empty name as "any name will do": it never gets there. [K03] `host` is not
+ * changed, but OpenSSL's macro wants it so. */
+static bool expect_host(SSL *ssl, struct net_address *host)
 {
     X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
     if (host->host[0] == '\0') {

@@ -37,7 +37,11 @@ static void server_start(struct world *w)
     assert_non_null(said);
     char line[64] = "";
     assert_non_null(fgets(line, sizeof line, said));
-    assert_int_equal(sscanf(line, "ready %u %u", &w->port, &w->control_port), 2);
+    assert_memory_equal(line, "ready ", 6);
+    char *rest;
+    w->port = (unsigned)strtoul(line + 6, &rest, 10);
+    w->control_port = (unsigned)strtoul(rest, NULL, 10);
+    assert_true(w->port != 0 && w->control_port != 0);
     (void)fclose(said);
 }
 
