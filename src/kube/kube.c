@@ -1,15 +1,15 @@
 #include "kube/kube.h"
 
+#include "kube/answer.h"
 #include "net/tls.h"
 
-#include <http_parser.h>
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    ANSWER_SIZE_MAX = 1 << 20,
     ACCOUNT_FILE_SIZE_MAX = 256 << 10,
 };
 
@@ -28,15 +28,13 @@ struct kube {
     struct net_connect *connect;
     struct link *link;
     struct net_tls *tls; /* owned, until there is a connection */
-    http_parser parser;
+    struct kube_answer answer;
     struct nb_buf request; /* what is to be sent, in plain */
-    struct nb_buf body;    /* of the answer */
     kube_done *done;       /* NULL: nothing is under way */
     void *user;
-    const char *verb; /* for words: "get", "patch" */
-    bool whole;       /* the answer is complete */
-    bool too_large;
-    enum nb_status failed; /* before it began: told by the timer, `body` has the words */
+    const char *verb;         /* for words: "get", "patch" */
+    enum nb_status failed;    /* before it began: told by the timer, ... */
+    struct net_error failure; /* ... in these words */
 };
 
 /* ---- an answer ---- */
@@ -62,10 +60,15 @@ enum nb_status kube_statefulset_decode(struct nb_bytes json, struct kube_statefu
         json_is_object(metadata) && json_is_object(spec)) {
         const json_t *replicas = json_object_get(spec, "replicas");
         const json_t *policy = json_object_get(spec, "podManagementPolicy");
-        json_int_t count = json_is_integer(replicas) ? json_integer_value(replicas) : 1;
+        /* Pods are told to leave by this number: what is not one is no answer, and not 1. */
+        bool absent = replicas == NULL || json_is_null(replicas);
+        json_int_t count = absent                      ? 1
+                           : json_is_integer(replicas) ? json_integer_value(replicas)
+                                                       : -1;
         status = count >= 0 && count <= UINT16_MAX ? NB_OK : NB_MALFORMED;
         out->replicas = status == NB_OK ? (uint32_t)count : 0;
-        out->deleting = json_is_string(json_object_get(metadata, "deletionTimestamp"));
+        const json_t *deletion = json_object_get(metadata, "deletionTimestamp");
+        out->deleting = deletion != NULL && !json_is_null(deletion);
         out->parallel =
             json_is_string(policy) && strcmp(json_string_value(policy), "Parallel") == 0;
         take_cluster_id(metadata, out);
@@ -73,28 +76,6 @@ enum nb_status kube_statefulset_decode(struct nb_bytes json, struct kube_statefu
     json_decref(root);
     return status;
 }
-
-static int on_body(http_parser *parser, const char *at, size_t len)
-{
-    struct kube *k = parser->data;
-    if (k->body.len + len > ANSWER_SIZE_MAX) {
-        k->too_large = true;
-        return 1;
-    }
-    nb_buf_append(&k->body, (const uint8_t *)at, len);
-    return 0;
-}
-
-static int on_complete(http_parser *parser)
-{
-    struct kube *k = parser->data;
-    k->whole = true;
-    http_parser_pause(parser, 1);
-    return 0;
-}
-
-static const http_parser_settings parser_settings = {.on_body = on_body,
-                                                     .on_message_complete = on_complete};
 
 /* ---- the end of a request ---- */
 
@@ -132,7 +113,7 @@ static void finish_status(struct kube *k, unsigned code)
     const struct kube_config *c = &k->config;
     enum nb_status status = NB_MALFORMED;
     const char *said = "";
-    json_t *root = json_loadb((const char *)k->body.data, k->body.len, 0, NULL);
+    json_t *root = json_loadb((const char *)k->answer.body.data, k->answer.body.len, 0, NULL);
     const char *message = json_string_value(json_object_get(root, "message"));
     said = message == NULL ? "" : message;
     if (code == 401) {
@@ -150,7 +131,8 @@ static void finish_status(struct kube *k, unsigned code)
         (void)snprintf(text, sizeof text, "there is no StatefulSet %s in namespace %s",
                        c->statefulset, c->namespace_name);
     } else {
-        status = code >= 500 || code == 429 ? NB_BUSY : NB_MALFORMED;
+        bool later = code >= 500 || code == 408 || code == 409 || code == 429;
+        status = later ? NB_BUSY : NB_MALFORMED;
         (void)snprintf(text, sizeof text, "the API answered %u: %s", code, said);
     }
     json_decref(root);
@@ -160,9 +142,9 @@ static void finish_status(struct kube *k, unsigned code)
 static void finish_answer(struct kube *k)
 {
     struct kube_statefulset set;
-    if (k->parser.status_code != 200) {
-        finish_status(k, k->parser.status_code);
-    } else if (kube_statefulset_decode(nb_buf_bytes(&k->body), &set) != NB_OK) {
+    if (kube_answer_code(&k->answer) != 200) {
+        finish_status(k, kube_answer_code(&k->answer));
+    } else if (kube_statefulset_decode(nb_buf_bytes(&k->answer.body), &set) != NB_OK) {
         finish(k, NB_MALFORMED, NULL, "the API's answer is no StatefulSet");
     } else {
         finish(k, NB_OK, &set, "");
@@ -173,22 +155,20 @@ static void finish_answer(struct kube *k)
 
 static void take_plain(struct kube *k, struct nb_bytes plain)
 {
-    size_t used =
-        http_parser_execute(&k->parser, &parser_settings, (const char *)plain.data, plain.len);
-    if (k->whole) {
+    enum nb_status status = kube_answer_feed(&k->answer, plain);
+    if (k->answer.whole) {
         finish_answer(k);
-    } else if (k->too_large) {
-        finish(k, NB_TOO_LARGE, NULL, "the API's answer is larger than 1 MiB");
-    } else if (used != plain.len || HTTP_PARSER_ERRNO(&k->parser) != HPE_OK) {
-        finish(k, NB_MALFORMED, NULL, "the API's answer is not HTTP");
+    } else if (status == NB_TOO_LARGE) {
+        finish(k, status, NULL, "the API's answer is larger than 1 MiB");
+    } else if (status != NB_OK) {
+        finish(k, status, NULL, "the API's answer is not HTTP");
     }
 }
 
-/* The other side is at its end; an answer without a length is complete by that. */
+/* The other side is at its end. */
 static void take_end(struct kube *k)
 {
-    (void)http_parser_execute(&k->parser, &parser_settings, NULL, 0);
-    if (k->whole) {
+    if (kube_answer_end(&k->answer) == NB_OK) {
         finish_answer(k);
     } else {
         finish(k, NB_CLOSED, NULL, "the API closed the connection before its answer was whole");
@@ -244,7 +224,8 @@ static void on_connected(void *user, struct net_conn *conn, enum nb_status statu
         char text[384];
         (void)snprintf(text, sizeof text, "the API at %s port %u is not reached: %s",
                        k->config.host, k->config.port, error);
-        finish(k, status, NULL, text);
+        /* NB_NOT_FOUND is for the StatefulSet alone, and a name may come back. */
+        finish(k, status == NB_NOT_FOUND ? NB_CLOSED : status, NULL, text);
         return;
     }
     struct link *link = nb_alloc_zero(1, sizeof *link);
@@ -269,9 +250,8 @@ static void on_timeout(void *user)
 {
     struct kube *k = user;
     if (k->failed != NB_OK) {
-        char text[sizeof(struct net_error)];
-        (void)snprintf(text, sizeof text, "%.*s", (int)k->body.len, (const char *)k->body.data);
-        finish(k, k->failed, NULL, text);
+        struct net_error failure = k->failure; /* `done` may ask again */
+        finish(k, k->failed, NULL, failure.text);
     } else {
         finish(k, NB_BUSY, NULL, "the API did not answer in time");
     }
@@ -287,8 +267,12 @@ static bool read_account_file(const struct kube *k, const char *name, struct nb_
     (void)snprintf(path, sizeof path, "%s/%s", k->config.account_dir, name);
     FILE *file = fopen(path, "re");
     if (file == NULL) {
-        (void)snprintf(error, error_size, "%s is not there: the pod has no service account mounted",
-                       path);
+        if (errno == ENOENT) {
+            (void)snprintf(error, error_size,
+                           "%s is not there: the pod has no service account mounted", path);
+        } else {
+            (void)snprintf(error, error_size, "%s cannot be opened: %s", path, strerror(errno));
+        }
         return false;
     }
     uint8_t piece[4096];
@@ -318,6 +302,13 @@ static bool is_clean(struct nb_bytes token)
     return true;
 }
 
+/* So do the names, into a path: what Kubernetes allows in them, and no more. */
+static bool is_object_name(const char *name)
+{
+    size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.");
+    return len != 0 && len <= 253 && name[len] == '\0';
+}
+
 static void write_request(struct kube *k, const char *method, struct nb_bytes token,
                           struct nb_bytes body)
 {
@@ -342,6 +333,12 @@ static void write_request(struct kube *k, const char *method, struct nb_bytes to
 static enum nb_status prepare(struct kube *k, const char *method, struct nb_bytes body,
                               struct net_error *error)
 {
+    if (!is_object_name(k->config.namespace_name) || !is_object_name(k->config.statefulset)) {
+        (void)snprintf(error->text, sizeof error->text, "\"%.100s\" in namespace \"%.100s\" %s",
+                       k->config.statefulset, k->config.namespace_name,
+                       "is no name of a StatefulSet");
+        return NB_INVALID;
+    }
     struct nb_buf token = {0}, ca = {0};
     struct net_tls_context *context = NULL;
     enum nb_status status = NB_ACCESS;
@@ -356,7 +353,9 @@ static enum nb_status prepare(struct kube *k, const char *method, struct nb_byte
         }
     }
     if (status == NB_OK) {
-        k->tls = net_tls_client(context, k->config.host);
+        status = net_tls_client(context, k->config.host, &k->tls, error);
+    }
+    if (status == NB_OK) {
         write_request(k, method, nb_buf_bytes(&token), body);
     }
     net_tls_context_destroy(context);
@@ -374,16 +373,9 @@ static enum nb_status ask(struct kube *k, const char *method, const char *verb,
     k->done = done;
     k->user = user;
     k->verb = verb;
-    k->whole = k->too_large = false;
-    k->failed = NB_OK;
-    nb_buf_clear(&k->body);
-    http_parser_init(&k->parser, HTTP_RESPONSE);
-    k->parser.data = k;
-    struct net_error error = {{0}};
-    enum nb_status status = prepare(k, method, body, &error);
-    if (status != NB_OK) { /* told later, as all is */
-        k->failed = status;
-        nb_buf_append_str(&k->body, error.text);
+    kube_answer_begin(&k->answer);
+    k->failed = prepare(k, method, body, &k->failure);
+    if (k->failed != NB_OK) { /* told later, as all is */
         net_timer_start(k->timer, 0, 0);
         return NB_OK;
     }
@@ -433,7 +425,7 @@ void kube_destroy(struct kube *k)
     if (k != NULL) {
         drop_connection(k);
         net_timer_destroy(k->timer);
-        nb_buf_deinit(&k->body);
+        kube_answer_deinit(&k->answer);
         nb_free(k);
     }
 }

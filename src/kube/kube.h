@@ -48,8 +48,9 @@ void kube_destroy(struct kube *k);
 /*
  * `done` comes once, later. NB_OK with the StatefulSet (borrowed); NB_ACCESS: the API denies it, or
  * the account's files are not there (`error` names the right that is missing); NB_NOT_FOUND: no
- * such StatefulSet; NB_BUSY: timed out; NB_CLOSED, NB_IO: not reached; NB_MALFORMED, NB_TOO_LARGE:
- * an answer that makes no sense. NB_BUSY is returned, and `done` never comes, when a request is
+ * such StatefulSet; NB_BUSY: timed out, or the API says later; NB_CLOSED, NB_IO: not reached;
+ * NB_MALFORMED, NB_TOO_LARGE: an answer that makes no sense; NB_INVALID: the host or a name of the
+ * config is none. NB_BUSY is returned, and `done` never comes, when a request is
  * under way.
  */
 typedef void kube_done(void *user, enum nb_status status, const struct kube_statefulset *set,

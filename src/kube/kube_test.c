@@ -1,65 +1,15 @@
 /* The API client against a server in this process, with certificates made here. [K03, K16] */
 #include "kube/kube.h"
+#include "tests/support/certificates.h"
 #include "tests/support/unit.h"
 
 #include <arpa/inet.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-/* ---- certificates ---- */
-
-struct identity {
-    EVP_PKEY *key;
-    X509 *cert;
-};
-
-static void identity_deinit(struct identity *i)
-{
-    EVP_PKEY_free(i->key);
-    X509_free(i->cert);
-}
-
-static void add_extension(X509 *cert, X509 *issuer, int nid, const char *value)
-{
-    X509V3_CTX context;
-    X509V3_set_ctx_nodb(&context);
-    X509V3_set_ctx(&context, issuer, cert, NULL, NULL, 0);
-    X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-    assert_non_null(e);
-    assert_int_equal(X509_add_ext(cert, e, -1), 1);
-    X509_EXTENSION_free(e);
-}
-
-/* Signed by `issuer`, or by itself as an authority when that is NULL. */
-static struct identity make_identity(const struct identity *issuer, const char *name,
-                                     const char *san, long valid_s)
-{
-    struct identity i = {.key = EVP_EC_gen("P-256"), .cert = X509_new()};
-    assert_non_null(i.key);
-    const struct identity *by = issuer == NULL ? &i : issuer;
-    (void)X509_set_version(i.cert, 2);
-    (void)ASN1_INTEGER_set(X509_get_serialNumber(i.cert), random());
-    (void)X509_gmtime_adj(X509_getm_notBefore(i.cert), -86400);
-    (void)X509_gmtime_adj(X509_getm_notAfter(i.cert), valid_s);
-    (void)X509_NAME_add_entry_by_txt(X509_get_subject_name(i.cert), "CN", MBSTRING_ASC,
-                                     (const unsigned char *)name, -1, -1, 0);
-    (void)X509_set_issuer_name(i.cert, X509_get_subject_name(by->cert));
-    (void)X509_set_pubkey(i.cert, i.key);
-    add_extension(i.cert, by->cert, NID_basic_constraints,
-                  issuer == NULL ? "critical,CA:TRUE" : "critical,CA:FALSE");
-    if (san != NULL) {
-        add_extension(i.cert, by->cert, NID_subject_alt_name, san);
-    }
-    assert_true(X509_sign(i.cert, by->key, EVP_sha256()) > 0);
-    return i;
-}
 
 /* ---- the server: one connection after the other, each with an answer prepared before ---- */
 
@@ -68,6 +18,7 @@ enum { ANSWERS_MAX = 4 };
 struct answer {
     const char *bytes; /* NULL: says nothing until the client goes */
     size_t repeat;     /* of `bytes`; 0: once */
+    bool bare;         /* without TLS */
 };
 
 struct server {
@@ -86,6 +37,16 @@ static void serve_one(struct server *s, size_t n)
     if (fd < 0) {
         return;
     }
+    const struct answer *a = &s->answers[n];
+    if (a->bare) {
+        (void)!write(fd, a->bytes, strlen(a->bytes));
+        (void)shutdown(fd, SHUT_WR);
+        char rest[1024];
+        while (read(fd, rest, sizeof rest) > 0) {
+        }
+        (void)close(fd);
+        return;
+    }
     SSL *ssl = SSL_new(s->ssl);
     (void)SSL_set_fd(ssl, fd);
     if (SSL_accept(ssl) == 1) {
@@ -101,7 +62,6 @@ static void serve_one(struct server *s, size_t n)
                 break;
             }
         }
-        const struct answer *a = &s->answers[n];
         if (a->bytes == NULL) {
             char c;
             (void)SSL_read(ssl, &c, 1);
@@ -126,7 +86,7 @@ static void *serve(void *user)
     return NULL;
 }
 
-static void server_start(struct server *s, const struct identity *who)
+static void server_start(struct server *s, const struct certificates_identity *who)
 {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof at;
@@ -152,7 +112,7 @@ static void server_stop(struct server *s)
 /* ---- the pod ---- */
 
 struct pod {
-    struct identity authority;
+    struct certificates_identity authority;
     char dir[64];
     struct net_loop *loop;
     struct kube *kube;
@@ -173,7 +133,7 @@ static void write_file(const struct pod *p, const char *name, const char *text)
     (void)fclose(f);
 }
 
-static void trust(const struct pod *p, const struct identity *authority)
+static void trust(const struct pod *p, const struct certificates_identity *authority)
 {
     char path[128];
     (void)snprintf(path, sizeof path, "%s/ca.crt", p->dir);
@@ -188,12 +148,12 @@ static void pod_start(struct pod *p, const char *host, const char *san, long val
 {
     (void)snprintf(p->dir, sizeof p->dir, "/tmp/kube_test.XXXXXX");
     assert_non_null(mkdtemp(p->dir));
-    p->authority = make_identity(NULL, "authority", NULL, 86400);
-    struct identity who = make_identity(&p->authority, "kubernetes", san, valid_s);
+    p->authority = certificates_make(NULL, "authority", NULL, 86400);
+    struct certificates_identity who = certificates_make(&p->authority, host, san, valid_s);
     write_file(p, "token", "secret-1\n");
     trust(p, &p->authority);
     server_start(&p->server, &who);
-    identity_deinit(&who);
+    certificates_deinit(&who);
     p->loop = net_loop_create();
     struct kube_config config = {.loop = p->loop,
                                  .host = host,
@@ -216,7 +176,7 @@ static void pod_stop(struct pod *p)
     char command[128];
     (void)snprintf(command, sizeof command, "rm -r %s", p->dir);
     assert_int_equal(system(command), 0);
-    identity_deinit(&p->authority);
+    certificates_deinit(&p->authority);
 }
 
 static void on_done(void *user, enum nb_status status, const struct kube_statefulset *set,
@@ -314,6 +274,8 @@ static void K03_a_certificate_that_is_not_good_gets_no_token(void **state)
     } rows[] = {
         {"127.0.0.1", "IP:127.0.0.2", "IP address mismatch", 86400, false},
         {"localhost", "DNS:kubernetes", "hostname mismatch", 86400, false},
+        {"localhost", NULL, "hostname mismatch", 86400, false}, /* a common name is no name */
+        {"localhost", "DNS:*", "hostname mismatch", 86400, false},
         {"127.0.0.1", "IP:127.0.0.1", "certificate has expired", -60, false},
         {"127.0.0.1", "IP:127.0.0.1", "unable to get local issuer", 86400, true},
     };
@@ -321,9 +283,9 @@ static void K03_a_certificate_that_is_not_good_gets_no_token(void **state)
         struct pod p = {.server = {.count = 1, .answers = {{.bytes = OK_UNTIL_CLOSE JSON_SET}}}};
         pod_start(&p, rows[i].host, rows[i].san, rows[i].valid_s);
         if (rows[i].strange) {
-            struct identity other = make_identity(NULL, "stranger", NULL, 86400);
+            struct certificates_identity other = certificates_make(NULL, "stranger", NULL, 86400);
             trust(&p, &other);
-            identity_deinit(&other);
+            certificates_deinit(&other);
         }
         assert_int_equal(get(&p), NB_ACCESS);
         if (strstr(p.error, rows[i].words) == NULL) {
@@ -352,6 +314,7 @@ static void refusals_say_which_right_is_missing(void **state)
         {"HTTP/1.1 200 OK\r\n\r\n{\"kind\":\"Pod\"}", "is no StatefulSet", NB_MALFORMED},
         {"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", "closed the connection", NB_CLOSED},
         {"garbage\r\n\r\n", "is not HTTP", NB_MALFORMED},
+        {"HTTP/1.1 409 Conflict\r\n\r\n{}", "answered 409", NB_BUSY},
     };
     for (size_t i = 0; i < NB_ARRAY_LEN(rows); i++) {
         struct pod p = {.server = {.count = 1, .answers = {{.bytes = rows[i].answer}}}};
@@ -362,6 +325,55 @@ static void refusals_say_which_right_is_missing(void **state)
         }
         pod_stop(&p);
     }
+}
+
+static void what_is_no_tls_is_said(void **state)
+{
+    (void)state;
+    struct pod p = {
+        .server = {.count = 2,
+                   .answers = {{.bytes = "HTTP/1.1 400 Bad Request\r\n\r\n", .bare = true},
+                               {.bytes = "", .bare = true}}}};
+    pod_start(&p, "127.0.0.1", "IP:127.0.0.1", 86400);
+    assert_int_equal(get(&p), NB_MALFORMED);
+    assert_non_null(strstr(p.error, "TLS failed"));
+    assert_int_equal(get(&p), NB_CLOSED);
+    pod_stop(&p);
+}
+
+static void K16_a_rotated_authority_is_trusted_from_the_next_request_on(void **state)
+{
+    (void)state;
+    struct answer good = {.bytes = OK_UNTIL_CLOSE JSON_SET};
+    struct pod p = {.server = {.count = 3, .answers = {good, good, good}}};
+    pod_start(&p, "127.0.0.1", "IP:127.0.0.1", 86400);
+    struct certificates_identity other = certificates_make(NULL, "stranger", NULL, 86400);
+    assert_int_equal(get(&p), NB_OK);
+    trust(&p, &other);
+    assert_int_equal(get(&p), NB_ACCESS);
+    trust(&p, &p.authority);
+    assert_int_equal(get(&p), NB_OK);
+    certificates_deinit(&other);
+    pod_stop(&p);
+}
+
+static void a_broken_authority_does_not_hide_the_others(void **state)
+{
+    (void)state;
+    struct pod p = {.server = {.count = 1, .answers = {{.bytes = OK_UNTIL_CLOSE JSON_SET}}}};
+    pod_start(&p, "127.0.0.1", "IP:127.0.0.1", 86400);
+    static const char broken[] = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    write_file(&p, "ca.crt", broken);
+    assert_int_equal(get(&p), NB_MALFORMED);
+    assert_non_null(strstr(p.error, "no certificate of an authority"));
+    char path[128];
+    (void)snprintf(path, sizeof path, "%s/ca.crt", p.dir);
+    FILE *f = fopen(path, "a");
+    assert_non_null(f);
+    assert_int_equal(PEM_write_X509(f, p.authority.cert), 1);
+    (void)fclose(f);
+    assert_int_equal(get(&p), NB_OK);
+    pod_stop(&p);
 }
 
 static void what_never_ends_has_a_bound(void **state)
@@ -397,6 +409,143 @@ static void it_can_be_destroyed_while_it_waits(void **state)
     }
 }
 
+/* Nothing is dialled for them; an empty host would be checked against no name at all. [K03] */
+static void names_that_are_none_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *host, *namespace_name, *statefulset;
+    } rows[] = {
+        {"", "default", "ss"},
+        {"a b", "default", "ss"},
+        {"::1%lo", "default", "ss"},
+        {"localhost\r\nX: y", "d", "s"},
+        {"127.0.0.1", "", "ss"},
+        {"127.0.0.1", "default", "a/b"},
+        {"127.0.0.1", "de\r\nX: y", "ss"},
+        {"127.0.0.1", "default", ""},
+    };
+    struct pod p = {.server = {.count = 0}};
+    pod_start(&p, "127.0.0.1", "IP:127.0.0.1", 86400);
+    struct kube *own = p.kube;
+    for (size_t i = 0; i < NB_ARRAY_LEN(rows); i++) {
+        struct kube_config config = {.loop = p.loop,
+                                     .host = rows[i].host,
+                                     .port = p.server.port,
+                                     .account_dir = p.dir,
+                                     .namespace_name = rows[i].namespace_name,
+                                     .statefulset = rows[i].statefulset};
+        p.kube = kube_create(&config);
+        enum nb_status status = get(&p);
+        if (status != NB_INVALID) {
+            fail_msg("row %zu: %s: %s", i, nb_status_name(status), p.error);
+        }
+        kube_destroy(p.kube);
+    }
+    p.kube = own;
+    pod_stop(&p);
+}
+
+/* A name server that knows nobody; ends at what is too short to be a question. */
+static void *deny_names(void *user)
+{
+    const int *fd = user;
+    uint8_t packet[512];
+    struct sockaddr_in from;
+    socklen_t from_len = sizeof from;
+    ssize_t len;
+    while ((len = recvfrom(*fd, packet, sizeof packet, 0, (struct sockaddr *)&from, &from_len)) >=
+           12) {
+        packet[2] = 0x81; /* an answer */
+        packet[3] = 0x83; /* NXDOMAIN */
+        packet[11] = 0;   /* without an additional record */
+        (void)sendto(*fd, packet, (size_t)len, 0, (struct sockaddr *)&from, from_len);
+        from_len = sizeof from;
+    }
+    return NULL;
+}
+
+/* It would be taken for a StatefulSet that was deleted. */
+static void an_api_without_an_address_is_not_a_statefulset_that_is_gone(void **state)
+{
+    (void)state;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, deny_names, &fd), 0);
+    struct pod p = {.server = {.count = 0}};
+    pod_start(&p, "kubernetes.invalid.", "DNS:kubernetes.invalid", 86400);
+    char servers[64];
+    (void)snprintf(servers, sizeof servers, "127.0.0.1:%u", ntohs(at.sin_port));
+    struct net_names_config names = {.servers = servers};
+    net_loop_set_names(p.loop, &names);
+    assert_int_equal(get(&p), NB_CLOSED);
+    assert_non_null(strstr(p.error, "no such host"));
+    pod_stop(&p);
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(sendto(fd, "end", 3, 0, (struct sockaddr *)&at, sizeof at), 3);
+    (void)pthread_join(thread, NULL);
+    (void)close(fd);
+}
+
+static void on_done_ask_again(void *user, enum nb_status status, const struct kube_statefulset *set,
+                              const char *error)
+{
+    struct pod *p = user;
+    (void)set;
+    (void)error;
+    assert_int_equal(status, NB_OK);
+    assert_int_equal(kube_get(p->kube, on_done, p), NB_OK);
+}
+
+static void done_may_ask_again(void **state)
+{
+    (void)state;
+    struct answer good = {.bytes = OK_UNTIL_CLOSE JSON_SET};
+    struct pod p = {.server = {.count = 2, .answers = {good, good}}};
+    pod_start(&p, "127.0.0.1", "IP:127.0.0.1", 86400);
+    assert_int_equal(kube_get(p.kube, on_done_ask_again, &p), NB_OK);
+    while (!p.done) {
+        (void)net_loop_run_once(p.loop, true);
+    }
+    assert_int_equal(p.status, NB_OK);
+    pod_stop(&p);
+}
+
+/* By this number pods are told to leave. */
+static void replicas_that_are_no_number_are_no_answer(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spec;
+        enum nb_status status;
+        uint32_t replicas;
+    } rows[] = {
+        {"{}", NB_OK, 1},
+        {"{\"replicas\":null}", NB_OK, 1},
+        {"{\"replicas\":0}", NB_OK, 0},
+        {"{\"replicas\":\"5\"}", NB_MALFORMED, 0},
+        {"{\"replicas\":5.0}", NB_MALFORMED, 0},
+        {"{\"replicas\":-1}", NB_MALFORMED, 0},
+        {"{\"replicas\":65536}", NB_MALFORMED, 0},
+        {"{\"replicas\":99999999999999999999}", NB_MALFORMED, 0},
+        {"[]", NB_MALFORMED, 0},
+    };
+    for (size_t i = 0; i < NB_ARRAY_LEN(rows); i++) {
+        char text[256];
+        (void)snprintf(text, sizeof text, "{\"kind\":\"StatefulSet\",\"metadata\":{},\"spec\":%s}",
+                       rows[i].spec);
+        struct kube_statefulset set;
+        assert_int_equal(kube_statefulset_decode(nb_bytes_str(text), &set), rows[i].status);
+        if (rows[i].status == NB_OK) {
+            assert_int_equal(set.replicas, rows[i].replicas);
+        }
+    }
+}
+
 static void a_missing_account_is_said(void **state)
 {
     (void)state;
@@ -420,6 +569,13 @@ int main(void)
         cmocka_unit_test(the_annotation_is_patched),
         cmocka_unit_test(K03_a_certificate_that_is_not_good_gets_no_token),
         cmocka_unit_test(refusals_say_which_right_is_missing),
+        cmocka_unit_test(what_is_no_tls_is_said),
+        cmocka_unit_test(K16_a_rotated_authority_is_trusted_from_the_next_request_on),
+        cmocka_unit_test(a_broken_authority_does_not_hide_the_others),
+        cmocka_unit_test(names_that_are_none_are_refused),
+        cmocka_unit_test(an_api_without_an_address_is_not_a_statefulset_that_is_gone),
+        cmocka_unit_test(done_may_ask_again),
+        cmocka_unit_test(replicas_that_are_no_number_are_no_answer),
         cmocka_unit_test(what_never_ends_has_a_bound),
         cmocka_unit_test(it_can_be_destroyed_while_it_waits),
         cmocka_unit_test(a_missing_account_is_said),

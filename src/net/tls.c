@@ -8,8 +8,11 @@
 #include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { PIECE_SIZE = 16384 };
+
+#define NAME_BYTES "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._"
 
 struct net_tls_context {
     SSL_CTX *ssl;
@@ -45,10 +48,12 @@ static int add_authorities(SSL_CTX *ssl, struct nb_bytes pem)
     nb_assert(bio != NULL);
     X509_STORE *store = SSL_CTX_get_cert_store(ssl);
     int count = 0;
-    X509 *cert;
-    while ((cert = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
-        count += X509_STORE_add_cert(store, cert);
-        X509_free(cert);
+    while (BIO_pending(bio) > 0) { /* one that cannot be read does not hide those after it */
+        X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+        if (cert != NULL) {
+            count += X509_STORE_add_cert(store, cert);
+            X509_free(cert);
+        }
     }
     (void)BIO_free(bio);
     return count;
@@ -69,7 +74,9 @@ enum nb_status net_tls_context_client(struct nb_bytes ca_pem, struct net_tls_con
     ERR_clear_error(); /* the end of the file counts as one */
     nb_assert(SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
-    (void)SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
+    /* What is held may move between two tries to write it. */
+    (void)SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    (void)SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION);
     struct net_tls_context *context = nb_alloc_zero(1, sizeof *context);
     context->ssl = ssl;
     *out = context;
@@ -84,11 +91,36 @@ void net_tls_context_destroy(struct net_tls_context *context)
     }
 }
 
-struct net_tls *net_tls_client(struct net_tls_context *context, const char *host)
+/* OpenSSL takes an empty name as "any name will do": it never gets there. [K03] `host` is not
+ * changed, but OpenSSL's macro wants it so. */
+static bool expect_host(SSL *ssl, struct net_address *host)
 {
-    struct net_tls *tls = nb_alloc_zero(1, sizeof *tls);
+    X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+    if (host->host[0] == '\0') {
+        return false;
+    }
+    if (net_address_is_numeric(host)) {
+        return X509_VERIFY_PARAM_set1_ip_asc(param, host->host) == 1;
+    }
+    X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
+                                               X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
+    return strspn(host->host, NAME_BYTES) == strlen(host->host) &&
+           X509_VERIFY_PARAM_set1_host(param, host->host, 0) == 1 &&
+           SSL_set_tlsext_host_name(ssl, host->host) == 1;
+}
+
+enum nb_status net_tls_client(struct net_tls_context *context, const char *host,
+                              struct net_tls **out, struct net_error *error)
+{
+    size_t len = strlen(host);
     struct net_address address = {.host = ""};
-    (void)snprintf(address.host, sizeof address.host, "%s", host);
+    if (len > 1 && host[len - 1] == '.') {
+        len--; /* the dot is for resolvers; no certificate has it */
+    }
+    if (len < sizeof address.host) {
+        (void)memcpy(address.host, host, len);
+    }
+    struct net_tls *tls = nb_alloc_zero(1, sizeof *tls);
     tls->ssl = SSL_new(context->ssl);
     tls->in = BIO_new(BIO_s_mem());
     tls->out = BIO_new(BIO_s_mem());
@@ -96,17 +128,15 @@ struct net_tls *net_tls_client(struct net_tls_context *context, const char *host
     (void)BIO_set_mem_eof_return(tls->in, -1);
     SSL_set_bio(tls->ssl, tls->in, tls->out);
     SSL_set_connect_state(tls->ssl);
-    X509_VERIFY_PARAM *param = SSL_get0_param(tls->ssl);
-    if (net_address_is_numeric(&address)) {
-        nb_assert(X509_VERIFY_PARAM_set1_ip_asc(param, host) == 1);
-    } else {
-        X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
-        nb_assert(X509_VERIFY_PARAM_set1_host(param, host, 0) == 1);
-        /* What SSL_set_tlsext_host_name does, without its cast that drops const. */
-        nb_assert(SSL_ctrl(tls->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
-                           (void *)(uintptr_t)host) == 1);
+    if (!expect_host(tls->ssl, &address)) {
+        (void)snprintf(error->text, sizeof error->text,
+                       "\"%.100s\" is no name a certificate could have", host);
+        ERR_clear_error();
+        net_tls_destroy(tls);
+        return NB_INVALID;
     }
-    return tls;
+    *out = tls;
+    return NB_OK;
 }
 
 void net_tls_destroy(struct net_tls *tls)

@@ -7,7 +7,7 @@
  * Invariants:
  *   T1  nothing is given out as plain text, and nothing of the caller's is sent, before the other
  *       side's certificate was verified
- *   T2  nothing is read from disk but by net_tls_context_client's caller: no engine, no openssl.cnf
+ *   T2  nothing is read from disk: no engine, no openssl.cnf; files are the caller's matter
  */
 #ifndef NABATA_NET_TLS_H
 #define NABATA_NET_TLS_H
@@ -24,8 +24,11 @@ NB_MUST_USE enum nb_status net_tls_context_client(struct nb_bytes ca_pem,
                                                   struct net_error *error);
 void net_tls_context_destroy(struct net_tls_context *context); /* NULL is fine */
 
-/* A client's session with `host`, a name or an address. The context may be destroyed before it. */
-NB_MUST_USE struct net_tls *net_tls_client(struct net_tls_context *context, const char *host);
+/* A client's session with `host`, a name or an address: the certificate must have it among its
+ * subject alternative names, whatever its common name is. The context may be destroyed before the
+ * session. NB_INVALID, with words: empty, too long, or no name a certificate could have. */
+NB_MUST_USE enum nb_status net_tls_client(struct net_tls_context *context, const char *host,
+                                          struct net_tls **out, struct net_error *error);
 void net_tls_destroy(struct net_tls *tls); /* NULL is fine */
 
 /*
