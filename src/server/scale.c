@@ -49,6 +49,19 @@ static void log_trouble(struct server_scale *s, enum nb_status status, const cha
     }
 }
 
+/* The annotation as an id; 0 when it is not there. What is no id of ours is still a sign that there
+ * is a cluster: it becomes one that nobody has, so that none is founded over it. [K07] */
+static uint64_t annotated_cluster(const char *text)
+{
+    char *end;
+    if (text[0] == '\0') {
+        return 0;
+    }
+    uint64_t id = strtoull(text, &end, 16);
+    bool whole = *end == '\0' && strlen(text) == 16 && text[0] != '-' && id != 0;
+    return whole ? id : UINT64_MAX;
+}
+
 static void on_got(void *user, enum nb_status status, const struct kube_statefulset *set,
                    const char *error)
 {
@@ -61,7 +74,7 @@ static void on_got(void *user, enum nb_status status, const struct kube_stateful
         s->read_ns = net_now_ns();
         s->last.replicas = set->replicas;
         s->last.deleting = set->deleting;
-        s->last.cluster_id = strtoull(set->cluster_id, NULL, 16);
+        s->last.cluster_id = annotated_cluster(set->cluster_id);
     }
     log_trouble(s, status, error);
     go_on(s);
