@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Pods of a StatefulSet that runs itself, without Kubernetes and without namespaces.
 
-Each pod is a `nabata server --statefulset` on an address of its own in 127.0.1.0/24; a small DNS server has the
+Each pod is a `nabata server --statefulset` on an address of its own in 127.0.0.0/8; a small DNS server has the
 StatefulSet's names, tests/support/kubernetes/apiserver.py answers for the StatefulSet.
 
     statefulset.py NABATA [name of one test]
@@ -23,6 +23,7 @@ import urllib.request
 HERE = os.path.dirname(os.path.abspath(__file__))
 APISERVER = os.path.join(HERE, "..", "support", "kubernetes", "apiserver.py")
 PATIENCE = 60
+OWN = 1 + os.getpid() % 250  # two runs on one machine do not meet
 
 
 class Names(threading.Thread):
@@ -81,7 +82,7 @@ class Api:
 class Pod:
     def __init__(self, world, ordinal, address=None, folder=None):
         self.world, self.ordinal, self.name = world, ordinal, f"ss-{ordinal}"
-        self.address = address or f"127.0.{world.net}.{10 + ordinal}"
+        self.address = address or f"127.{OWN}.{world.net}.{10 + ordinal}"
         self.folder = folder or os.path.join(world.folder, self.name)
         self.log = os.path.join(world.folder, f"{self.name}.log")
         self.process = None
@@ -352,7 +353,7 @@ def rolled(w):
 
 def same_name(w):
     """K05: a second process with the name of a pod that is there is not let in."""
-    twin = Pod(w, 1, address=f"127.0.{w.net}.99", folder=os.path.join(w.folder, "twin"))
+    twin = Pod(w, 1, address=f"127.{OWN}.{w.net}.99", folder=os.path.join(w.folder, "twin"))
     twin.log = os.path.join(w.folder, "twin.log")
     twin.start(dns=False)
     try:
