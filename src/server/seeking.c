@@ -22,6 +22,14 @@ struct question {
     struct nb_buf members; /* of the answer's card, which only borrows them */
 };
 
+/* Where a pod was when it probed us. A name server that was asked for a name too early goes on
+ * saying that there is none [K01]; who dials us can be asked back. */
+struct heard_from {
+    uint32_t ordinal;
+    bool ask; /* its name gave nothing in the last round */
+    char url[STEWARD_URL_SIZE_MAX + 1];
+};
+
 struct seeker {
     struct server *server;
     struct net_loop *loop;
@@ -34,6 +42,8 @@ struct seeker {
     struct question questions[PROBE_COUNT_MAX];
     struct steward_probe probes[PROBE_COUNT_MAX];
     size_t probe_count, open_count;
+    struct heard_from heard[PROBE_COUNT_MAX];
+    size_t heard_count;
     uint64_t round_began_ns;
     struct steward_decision decision;
     bool decided;
@@ -47,7 +57,40 @@ static void on_message(void *user, uint64_t from, const struct raft_msg *msg)
     (void)msg;
 }
 
-static const struct peer_events events = {.on_message = on_message};
+static struct heard_from *heard_find(struct seeker *k, uint32_t ordinal)
+{
+    for (size_t i = 0; i < k->heard_count; i++) {
+        if (k->heard[i].ordinal == ordinal) {
+            return &k->heard[i];
+        }
+    }
+    return NULL;
+}
+
+/* Somebody probes us. What it says of itself is not believed here: it is asked. */
+static void on_hello(void *user, const struct peer_hello *hello, struct peer_refusal *out)
+{
+    struct seeker *k = user;
+    struct steward_card card;
+    (void)out;
+    if (hello->channel != PEER_CHANNEL_PROBE || hello->listen_port == 0 ||
+        hello->remote[0] == '\0' || steward_card_decode(hello->card, &card) != NB_OK ||
+        card.ordinal == k->server->config.statefulset.ordinal) {
+        return;
+    }
+    struct heard_from *h = heard_find(k, card.ordinal);
+    if (h == NULL && k->heard_count < PROBE_COUNT_MAX) {
+        h = &k->heard[k->heard_count++];
+        *h = (struct heard_from){.ordinal = card.ordinal};
+    }
+    if (h != NULL) {
+        bool v6 = strchr(hello->remote, ':') != NULL;
+        (void)snprintf(h->url, sizeof h->url, v6 ? "http://[%s]:%u" : "http://%s:%u", hello->remote,
+                       (unsigned)hello->listen_port);
+    }
+}
+
+static const struct peer_events events = {.on_message = on_message, .on_hello = on_hello};
 
 /* ---- deciding ---- */
 
@@ -107,6 +150,10 @@ static void on_answer(void *user, enum nb_status status, const struct peer_hello
         p->card = card;
         p->heard = STEWARD_HEARD_CARD;
     }
+    struct heard_from *h = heard_find(k, p->ordinal);
+    if (h != NULL && p->heard != STEWARD_HEARD_CARD) {
+        h->ask = !h->ask; /* in turn: it may be gone from there as well */
+    }
     bool let_in = p->heard == STEWARD_HEARD_CARD && p->card.you_are_member;
     if (k->decided) {
         return;
@@ -137,11 +184,13 @@ static void begin_round(void *user)
     for (size_t i = 0; i < k->probe_count; i++) {
         struct question *q = &k->questions[i];
         struct nb_buf url = {0};
+        const struct heard_from *h = heard_find(k, k->probes[i].ordinal);
         server_statefulset_peer_url(f, k->probes[i].ordinal, &url);
         nb_buf_append(&url, "", 1);
         q->seeker = k;
         q->place = i;
-        (void)snprintf(q->url, sizeof q->url, "%s", (const char *)url.data);
+        (void)snprintf(q->url, sizeof q->url, "%s",
+                       h != NULL && h->ask ? h->url : (const char *)url.data);
         nb_buf_deinit(&url);
         peer_probe(k->peers, q->url, probe_timeout_ns, on_answer, q);
     }
