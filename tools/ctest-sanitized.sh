@@ -16,7 +16,7 @@ asan)
     ;;
 tsan)
     export NABATA_TEST_SCALE="${NABATA_TEST_SCALE:-10}" NABATA_FUZZ_RUNS="${NABATA_FUZZ_RUNS:-1000}"
-    set -- --tests-regex '^(storage|net|peer|client|clients|server|cli|replica)/'
+    set -- --tests-regex '^(storage|net|kube|peer|client|clients|server|cli|replica|steward|statefulset)/'
     ;;
 *)
     echo "ctest-sanitized: asan or tsan, not '$preset'" >&2

@@ -42,7 +42,13 @@ struct server {
     bool closing; /* the replica is going or gone: nothing of the loop may call it */
     int exit_code;
 
-    bool fresh; /* has neither voted nor stored anything yet */
+    uint64_t addresses_due_ns; /* server/addresses asks again */
+    unsigned addresses_round;
+    struct server_question {
+        struct server *server;
+        uint64_t id;             /* 0: free */
+    } questions[PEER_COUNT_MAX]; /* under way; here, since a transport that ends answers none */
+    bool fresh;                  /* has neither voted nor stored anything yet */
     struct replica_request publish;
     bool publishing;
     struct machine_members known; /* owned: everybody there may be something to say to */
@@ -89,6 +95,11 @@ NB_MUST_USE int server_listen_for(struct api *api, const struct server_addresses
 /* Dials who is a member now, forgets those who left long enough ago. */
 void server_peers_follow(struct server *s);
 extern const struct api_cluster_world server_cluster_calls; /* without its user and settings */
+
+/* addresses.c: now and then asks where members are that cannot be reached; answers such questions
+ * (false: it was another one). */
+void server_addresses_tick(struct server *s);
+bool server_addresses_asked(struct server *s, uint64_t call, struct nb_bytes request);
 
 extern const struct replica_world server_world_calls; /* without its user */
 extern const struct peer_events server_peer_calls;    /* user: struct server */

@@ -243,6 +243,9 @@ static void reply(void *context, struct nb_bytes bytes)
 static void on_call(void *user, uint64_t from, uint64_t call, struct nb_bytes request)
 {
     struct server *s = user;
+    if (server_addresses_asked(s, call, request)) {
+        return;
+    }
     if (s->steward != NULL && steward_call_is(request)) {
         server_steward_on_call(s->steward, from, call, request);
         return;

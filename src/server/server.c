@@ -220,6 +220,7 @@ static void on_tick(void *user)
 {
     struct server *s = user;
     replica_tick(s->replica);
+    server_addresses_tick(s);
 }
 
 static void on_turn(void *user)
