@@ -73,7 +73,8 @@ def outside(options):
         return SKIPPED
     folder = tempfile.mkdtemp(prefix="nabata-rig.")
     os.chmod(folder, 0o755)
-    child = subprocess.Popen(UNSHARE + [sys.executable, os.path.abspath(__file__)] + sys.argv[1:] + ["--inside", folder])
+    child = subprocess.Popen(UNSHARE + [sys.executable, os.path.abspath(__file__)] + sys.argv[1:]
+                             + ["--inside", folder])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one inside hears it too, and tells what it has found
     signal.signal(signal.SIGTERM, lambda *_: child.kill())  # --kill-child takes the one inside along
     code = child.wait()
@@ -169,10 +170,12 @@ def keep_logs(world, label):
 
 
 def table(results):
-    print(f"\n{'scenario':26} {'':6} {'took':>7} {'no leader':>10} {'write gap':>10} {'written':>8} {'again':>6} {'lost':>5}")
+    print(f"\n{'scenario':26} {'':6} {'took':>7} {'no leader':>10} {'write gap':>10} {'written':>8} {'again':>6} "
+          f"{'lost':>5}")
     for r in results:
         s = r.soak
-        spans = [f"{s[k] / 1000:.3f} s" if k in s else "-" for k in ("longest_without_leader_ms", "longest_write_gap_ms")]
+        spans = [f"{s[k] / 1000:.3f} s" if k in s else "-"
+                 for k in ("longest_without_leader_ms", "longest_write_gap_ms")]
         print(f"{r.label:26} {'FAILED' if r.error else 'ok':6} {r.seconds:5.1f} s {spans[0]:>10} {spans[1]:>10} "
               f"{s.get('acknowledged', '-'):>8} {s.get('retried', '-'):>6} {s.get('lost', '-'):>5}")
     failed = [r.label for r in results if r.error]

@@ -1,8 +1,8 @@
 """What is done to the pods, and what must hold afterwards.
 
-A scenario is a function that takes a Run; its doc string is what it shows. It finds three pods that serve, unless it is
-marked `fresh`, and a client that writes all the while. When it returns, the run waits until all pods are ready again and
-then demands: nothing acknowledged is lost on any pod, no write has failed, `nabata check` finds all pods alike.
+A scenario is a function that takes a Run; its doc string is what it shows. It finds three pods that serve, unless it
+is marked `fresh`, and a client that writes all the while. When it returns, the run waits until all pods are ready again
+and then demands: nothing acknowledged is lost on any pod, no write has failed, `nabata check` finds all pods alike.
 """
 import json
 import signal
@@ -48,8 +48,8 @@ class Run:
 
     def members(self):
         """{name: is a learner} as the leader tells."""
-        code, out = self.checker.run(["--endpoints", ",".join(self.world.endpoints(self.world.replicas or 3)), "member",
-                                      "list", "-w", "json"], 20)
+        endpoints = ",".join(self.world.endpoints(self.world.replicas or 3))
+        code, out = self.checker.run(["--endpoints", endpoints, "member", "list", "-w", "json"], 20)
         if code != 0:
             return {}
         return {m.get("name", ""): m.get("isLearner", False) for m in json.loads(out).get("members", [])}
@@ -67,7 +67,7 @@ def form(run):
 
 
 def founded_in_time(run):
-    """ss-0 asks for the others' names before they exist; pods that run themselves do not wait until that is forgotten."""
+    """ss-0 asks for names that do not exist yet; pods that run themselves do not wait until that is forgotten."""
     since = time.monotonic()
     run.world.wait_ready(60)
     took = time.monotonic() - since

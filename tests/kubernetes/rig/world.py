@@ -408,8 +408,8 @@ class Client:
         self.record = os.path.join(self.pod.volume, "record")
 
     def begin(self, endpoints, rate=200):
-        self.pod.start(["soak", "--json", "--rate", str(rate), "--timeout", "60s", "--record", "/data/record"] + endpoints,
-                       output=subprocess.PIPE)
+        self.pod.start(["soak", "--json", "--rate", str(rate), "--timeout", "60s", "--record", "/data/record"]
+                       + endpoints, output=subprocess.PIPE)
 
     def acknowledged(self):
         """Times of acknowledged writes so far, in ns of the monotonic clock."""
