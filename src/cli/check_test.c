@@ -1,6 +1,6 @@
 /*
- * check and log against three nodes of ours, which live in a process of their own: one loop, three
- * listeners, one store. What a node gets wrong is told before it begins.
+ * check, soak and log against three nodes of ours, which live in a process of their own: one loop,
+ * three listeners, one store. What a node gets wrong is told before it begins.
  */
 #include "cli/cli.h"
 #include "nabata.pb-c.h"
@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { NODES = 3, KEYS_MAX = 256, APPLIED = 40 };
+enum { NODES = 3, KEYS_MAX = 256, APPLIED = 40, PAIRS_MAX = 8 };
 
 /* What is wrong with node 2. */
 enum fault {
@@ -90,24 +90,39 @@ static void on_put(struct rpc_call *call, struct nb_bytes message)
     cli_free(put);
 }
 
+/* Stored keys come in the order of their names: they are written in it. */
+static bool in_range(const Etcdserverpb__RangeRequest *range, const char *key)
+{
+    struct nb_bytes first = nb_bytes_of(range->key.data, range->key.len);
+    struct nb_bytes end = nb_bytes_of(range->range_end.data, range->range_end.len);
+    struct nb_bytes at = nb_bytes_str(key);
+    return end.len == 0 ? nb_bytes_equal(first, at)
+                        : nb_bytes_compare(first, at) <= 0 && nb_bytes_compare(at, end) < 0;
+}
+
 static void on_range(struct rpc_call *call, struct nb_bytes message)
 {
     Etcdserverpb__RangeRequest *range =
         etcdserverpb__range_request__unpack(NULL, message.len, message.data);
     Etcdserverpb__RangeResponse answer = ETCDSERVERPB__RANGE_RESPONSE__INIT;
-    Mvccpb__KeyValue pair = MVCCPB__KEY_VALUE__INIT, *pairs[] = {&pair};
+    Mvccpb__KeyValue pair[PAIRS_MAX], *pairs[PAIRS_MAX];
     for (size_t i = 0; i < store_count; i++) {
-        if (strlen(store[i].key) == range->key.len &&
-            memcmp(store[i].key, range->key.data, range->key.len) == 0) {
-            pair.key = range->key;
-            pair.value = ops_bytes(nb_buf_bytes(&store[i].value));
-            answer.kvs = pairs;
-            answer.n_kvs = 1;
+        if (!in_range(range, store[i].key)) {
+            continue;
         }
+        if (answer.n_kvs == PAIRS_MAX) { /* pages of ours are short */
+            answer.more = true;
+            break;
+        }
+        mvccpb__key_value__init(&pair[answer.n_kvs]);
+        pair[answer.n_kvs].key = ops_text(store[i].key);
+        pair[answer.n_kvs].mod_revision = 7;
+        pair[answer.n_kvs].value =
+            has(call, FAULT_VALUE) ? ops_text("another") : ops_bytes(nb_buf_bytes(&store[i].value));
+        pairs[answer.n_kvs] = &pair[answer.n_kvs];
+        answer.n_kvs++;
     }
-    if (has(call, FAULT_VALUE)) {
-        pair.value = ops_text("another");
-    }
+    answer.kvs = pairs;
     reply(call, &answer.base);
     cli_free(range);
 }
@@ -384,6 +399,45 @@ static void json_has_the_verdict(void **state)
     nb_buf_deinit(&out);
 }
 
+static void soak(enum fault which, int code, const char *expected)
+{
+    const char *words[] = {
+        "soak", "--rate=200", "--writers=1", "--duration=200ms", "--timeout=100ms", "--json"};
+    struct nb_buf out = {0};
+    int got = run(which, words, NB_ARRAY_LEN(words), false, &out);
+    if (got != code || strstr((const char *)out.data, expected) == NULL) {
+        print_message("%s\n", (const char *)out.data);
+    }
+    assert_int_equal(got, code);
+    assert_non_null(strstr((const char *)out.data, expected));
+    nb_buf_deinit(&out);
+}
+
+static void soak_finds_all_that_was_acknowledged(void **state)
+{
+    (void)state;
+    soak(FAULT_NONE, 0, "\"failed\":0,\"retried\":0,");
+    soak(FAULT_NONE, 0, "\"lost\":0,");
+}
+
+static void soak_finds_what_one_node_lost(void **state)
+{
+    (void)state;
+    soak(FAULT_VALUE, 1, "\"ok\":false");
+}
+
+static void soak_goes_to_another_node_when_one_is_down(void **state)
+{
+    (void)state;
+    soak(FAULT_DOWN, 0, "\"failed\":0,");
+}
+
+static void soak_counts_writes_that_failed_and_loses_none_of_them(void **state)
+{
+    (void)state;
+    soak(FAULT_NO_QUORUM, 0, "\"acknowledged\":0,");
+}
+
 static void log_marks_where_nodes_differ(void **state)
 {
     (void)state;
@@ -409,6 +463,10 @@ int main(void)
         cmocka_unit_test(no_quorum_is_said),
         cmocka_unit_test(servers_without_inspect_are_compared_by_their_data),
         cmocka_unit_test(json_has_the_verdict),
+        cmocka_unit_test(soak_finds_all_that_was_acknowledged),
+        cmocka_unit_test(soak_finds_what_one_node_lost),
+        cmocka_unit_test(soak_goes_to_another_node_when_one_is_down),
+        cmocka_unit_test(soak_counts_writes_that_failed_and_loses_none_of_them),
         cmocka_unit_test(log_marks_where_nodes_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,6 +25,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_command_member_promote,
     &cli_command_move_leader,
     &cli_command_check,
+    &cli_command_soak,
     &cli_command_log,
     &cli_command_recover,
     &cli_command_bench_put,

@@ -23,6 +23,7 @@ extern const struct cli_command cli_command_member_update;
 extern const struct cli_command cli_command_member_promote;
 extern const struct cli_command cli_command_move_leader;
 extern const struct cli_command cli_command_check;
+extern const struct cli_command cli_command_soak;
 extern const struct cli_command cli_command_log;
 extern const struct cli_command cli_command_recover;
 extern const struct cli_command cli_command_bench_put;
