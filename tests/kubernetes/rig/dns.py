@@ -179,9 +179,12 @@ def main():
         threading.Thread(target=serve_udp, args=(zone, udp, fresh), daemon=True).start()
         threading.Thread(target=serve_tcp, args=(zone, tcp, fresh), daemon=True).start()
     print("ready", flush=True)
-    for line in sys.stdin:
-        zone.command(json.loads(line))
-        print("ok", flush=True)
+    try:
+        for line in sys.stdin:
+            zone.command(json.loads(line))
+            print("ok", flush=True)
+    except KeyboardInterrupt:
+        pass
 
 
 if __name__ == "__main__":
