@@ -164,6 +164,8 @@ def keep_logs(world, label):
     folder = os.path.join(world.folder, "failed", label)
     os.makedirs(folder, exist_ok=True)
     for pod in list(world.pods.values()) + world.others:
+        if not os.path.exists(pod.log):
+            continue  # it was never started
         shutil.copy(pod.log, folder)
         with open(pod.log, errors="replace") as f:
             print(f"    --- end of the log of {pod.namespace}:\n" + "".join(f.readlines()[-15:]), flush=True)

@@ -12,7 +12,7 @@ import time
 from world import Failed, wait_for
 
 # Bound on what takes two seconds; two members that were both told "no such name" of each other wait until that is over.
-ELECTION_S = 45
+ELECTION_S = 15
 ALL, STATEFULSET, ADDRESSES = ("statefulset", "addresses"), ("statefulset",), ("addresses",)
 scenarios = []
 
