@@ -18,7 +18,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TABLE = ROOT / "docs" / "hazards.md"
-PLACES = ["src/*/*_test.c", "src/raft/fault.h", "tests/raft/*.[ch]", "tests/storage/*.c", "tests/clients/*.sh", "sim/*.[ch]"]
+PLACES = ["src/*/*_test.c", "src/raft/fault.h", "tests/raft/*.[ch]", "tests/storage/*.c", "tests/clients/*.sh", "tests/recover/*.sh",
+          "tests/differential/*.go", "sim/*.[ch]"]
 CITED = re.compile(r"(?<![A-Za-z0-9])([REQMS][0-9]{2})(?![0-9A-Za-z])")
 ROW = re.compile(r"^\| ([REQMS][0-9]{2}) \| (.*?) \| (.*?) \|$")
 

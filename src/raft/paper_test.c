@@ -1129,6 +1129,48 @@ static void Q06_learners_confirm_no_read(void **state)
     end(&g);
 }
 
+static void Q07_a_waiting_read_is_judged_by_the_newest_configuration(void **state)
+{
+    (void)state;
+    struct rig g = rig(3);
+    lead_for_good(&g);
+    assert_int_equal(raft_read(g.r, 7), RAFT_ACCEPTED);
+    drain(&g);
+    uint64_t round = g.r->read_round;
+    assert_int_equal(change(&g, RAFT_CONF_AUTO, RAFT_CONF_ADD_VOTER, 4), RAFT_CONF_ACCEPTED);
+    drain(&g);
+    confirm(&g, 2, round); /* with us a majority of three, not of four */
+    drain(&g);
+    assert_int_equal(g.fx.read_ready_count, 0);
+    confirm(&g, 3, round);
+    drain(&g);
+    assert_int_equal(g.fx.read_ready_count, 1);
+    end(&g);
+}
+
+static void Q08_no_clock_answers_a_read(void **state)
+{
+    (void)state;
+    struct rig g = rig(3);
+    lead_for_good(&g);
+    assert_int_equal(raft_read(g.r, 7), RAFT_ACCEPTED);
+    drain(&g);
+    confirm(&g, 2, g.r->read_round);
+    drain(&g);
+    assert_int_equal(g.fx.read_ready_count, 1); /* a majority has just said who leads */
+    assert_int_equal(raft_read(g.r, 8), RAFT_ACCEPTED);
+    drain(&g);
+    assert_int_equal(g.fx.read_ready_count, 0); /* and yet the next read asks anew */
+    for (int i = 0; i < 2 * ET && status(&g).role == RAFT_LEADER; i++) {
+        raft_tick(g.r);
+        drain(&g);
+        assert_int_equal(g.fx.read_ready_count, 0);
+    }
+    assert_int_equal(status(&g).role, RAFT_FOLLOWER);
+    assert_int_equal(g.fx.read_failed_count, 1);
+    end(&g);
+}
+
 static void Q09_a_forwarded_read_is_asked_again_until_answered(void **state)
 {
     (void)state;
@@ -1300,6 +1342,83 @@ static void R23_a_follower_forwards_or_gives_back(void **state)
     end(&g);
 }
 
+static void R16_what_ends_after_stepping_down_is_judged_in_the_new_role(void **state)
+{
+    (void)state;
+    struct rig g = rig(3);
+    lead_for_good(&g);
+    uint64_t term = status(&g).term;
+    assert_int_equal(propose(&g, "x"), RAFT_ACCEPTED);
+    drain(&g);
+    uint64_t sync = g.fx.sync;
+    step(&g, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT_RESULT, .from = 2, .term = term + 1});
+    assert_int_equal(status(&g).role, RAFT_FOLLOWER);
+    raft_persisted(g.r, sync); /* the write of the old leader ends, and its answers come in */
+    for (uint64_t id = 2; id <= 3; id++) {
+        step(&g, (struct raft_msg){.type = RAFT_MSG_APPEND_RESULT,
+                                   .from = id,
+                                   .term = term,
+                                   .append_result = {.accepted = true, .matched_index = 2}});
+        step(&g, (struct raft_msg){.type = RAFT_MSG_APPEND_RESULT,
+                                   .from = id,
+                                   .term = term + 1,
+                                   .append_result = {.accepted = true, .matched_index = 2}});
+    }
+    drain(&g);
+    assert_int_equal(status(&g).commit_index, 1);
+    assert_null(sent(&g, RAFT_MSG_APPEND, 0));
+    end(&g);
+}
+
+static void R18_the_log_in_memory_follows_every_cut(void **state)
+{
+    (void)state;
+    struct rig g = rig_with(3, 2, TERMS_111);
+    struct raft_entry other = noop(2, 2);
+    step(&g, append(2, 1, 1, &other, 1, 0));
+    size_t count;
+    const struct raft_entry *e = raft_entries(g.r, 1, 3, &count);
+    assert_int_equal(count, 2);
+    assert_int_equal(e[0].id.term, 1);
+    assert_int_equal(e[1].id.term, 2);
+    assert_int_equal(status(&g).last.index, 2); /* what was behind the cut is gone here as well */
+    drain(&g);
+    assert_int_equal(g.fx.append_count, 1); /* and on disk: the append replaces all from 2 on */
+    assert_int_equal(g.fx.append[0].id.index, 2);
+    assert_int_equal(g.fx.append[0].id.term, 2);
+    end(&g);
+}
+
+static void R25_indexes_and_terms_at_the_end_of_their_range_change_nothing(void **state)
+{
+    (void)state;
+    struct rig g = rig_with(3, 2, TERMS_111);
+    static const uint64_t ends[] = {UINT64_MAX, UINT64_MAX - 1, UINT64_C(1) << 63};
+    for (size_t i = 0; i < NB_ARRAY_LEN(ends); i++) {
+        step(&g, append(2, ends[i], 2, NULL, 0, ends[i])); /* a gap, and a commit beyond it */
+        step(&g, append(2, 3, 1, NULL, 0, ends[i]));
+        drain(&g);
+        synced(&g);
+        assert_int_equal(status(&g).last.index, 3);
+        assert_in_range(status(&g).commit_index, 0, 3); /* never what we do not have */
+    }
+    end(&g);
+    g = rig(3);
+    lead_for_good(&g);
+    uint64_t last = status(&g).last.index;
+    for (size_t i = 0; i < NB_ARRAY_LEN(ends); i++) {
+        ack(&g, 2, ends[i]);
+        step(&g, (struct raft_msg){
+                     .type = RAFT_MSG_APPEND_RESULT,
+                     .from = 3,
+                     .term = status(&g).term,
+                     .append_result = {.refused_index = ends[i], .hint = {ends[i], ends[i]}}});
+        drain(&g);
+        assert_int_equal(status(&g).commit_index, last);
+    }
+    end(&g);
+}
+
 static void R26_a_start_that_contradicts_itself_is_refused(void **state)
 {
     (void)state;
@@ -1422,6 +1541,8 @@ int main(void)
         cmocka_unit_test(Q02_a_read_is_held_until_the_noop_commits),
         cmocka_unit_test(Q04_a_change_of_leader_fails_reads),
         cmocka_unit_test(Q06_learners_confirm_no_read),
+        cmocka_unit_test(Q07_a_waiting_read_is_judged_by_the_newest_configuration),
+        cmocka_unit_test(Q08_no_clock_answers_a_read),
         cmocka_unit_test(Q09_a_forwarded_read_is_asked_again_until_answered),
         cmocka_unit_test(E01_members_that_hear_a_leader_grant_nothing),
         cmocka_unit_test(E03_a_pre_candidate_keeps_its_term_and_forgets_its_leader),
@@ -1431,6 +1552,9 @@ int main(void)
         cmocka_unit_test(R20_the_backlog_is_bounded_and_comes_free_again),
         cmocka_unit_test(the_pipeline_stops_at_its_window),
         cmocka_unit_test(R23_a_follower_forwards_or_gives_back),
+        cmocka_unit_test(R16_what_ends_after_stepping_down_is_judged_in_the_new_role),
+        cmocka_unit_test(R18_the_log_in_memory_follows_every_cut),
+        cmocka_unit_test(R25_indexes_and_terms_at_the_end_of_their_range_change_nothing),
         cmocka_unit_test(R26_a_start_that_contradicts_itself_is_refused),
         cmocka_unit_test(a_message_survives_the_wire),
     };

@@ -131,7 +131,8 @@ func restart(a *cluster) error {
 	return a.awaitAll()
 }
 
-// enough says whether the history reached what it is there to reach: a generator gone stale must not pass (T03).
+// enough says whether the history reached what it is there to reach: a generator gone stale must not pass (T03). Requests
+// go to all members of A in turn, so that "compacted" and "future" are the same typed error on each (Q11).
 func enough(seen map[string]int) error {
 	for _, want := range []string{
 		"Range OK", "Range key is not provided", "Range invalid sort option", "Range required revision has been compacted",
