@@ -132,7 +132,7 @@ func restart(a *cluster) error {
 }
 
 // enough says whether the history reached what it is there to reach: a generator gone stale must not pass (T03). Requests
-// go to all members of A in turn, so that "compacted" and "future" are the same typed error on each (Q11).
+// go to a random member of each, so that "compacted" and "future" are the same typed error on each (Q11).
 func enough(seen map[string]int) error {
 	for _, want := range []string{
 		"Range OK", "Range key is not provided", "Range invalid sort option", "Range required revision has been compacted",
