@@ -9,8 +9,8 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/table.h"
-#include "nabata.pb-c.h"
 #include "server/server.h"
+#include "server/standing.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -20,6 +20,8 @@
 
 enum { ANSWER_SIZE_MAX = 64 };
 
+static const uint64_t ask_ns = 3 * CLI_NS_PER_S;
+
 /* One member as far as it is known. */
 struct candidate {
     const struct machine_member *member;
@@ -27,54 +29,20 @@ struct candidate {
     uint64_t leader, term, last_index, last_term;
 };
 
-static int ask_node(struct cli *cli, size_t endpoint, struct candidate *c)
+/* All that listen are asked, leader or not. */
+static void ask_all(struct candidate *all, const struct server_survivor *s)
 {
-    Nabatapb__NodeRequest request = NABATAPB__NODE_REQUEST__INIT;
-    struct nb_buf bytes = {0};
-    struct client_answer answer;
-    cli_pack(&bytes, &request.base);
-    struct client_request call = {.path = "/nabatapb.Inspect/Node",
-                                  .message = nb_buf_bytes(&bytes),
-                                  .flags = CLIENT_READ,
-                                  .endpoint = endpoint};
-    client_call_sync(cli->client, &call, &answer);
-    if (answer.status == RPC_OK) {
-        Nabatapb__NodeResponse *node =
-            nabatapb__node_response__unpack(NULL, answer.message.len, answer.message.data);
-        if (node != NULL && node->member_id == c->member->id) {
-            c->answered = true;
-            c->leader = node->leader;
-            c->term = node->term;
-            c->last_index = node->last_index;
-            c->last_term = node->last_term;
-        }
-        cli_free(node);
-    }
-    client_answer_deinit(&answer);
-    nb_buf_deinit(&bytes);
-    return CLI_OK;
-}
-
-/* Those that have client URLs and are not this folder's own are asked. */
-static int ask_all(struct cli *cli, struct candidate *all, size_t count)
-{
-    const char *urls[MACHINE_MEMBER_COUNT_MAX];
-    struct candidate *asked[MACHINE_MEMBER_COUNT_MAX];
-    size_t n = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (!all[i].here && all[i].member->client_url_count != 0) {
-            urls[n] = all[i].member->client_urls[0];
-            asked[n++] = &all[i];
+    struct server_standing said[MACHINE_MEMBER_COUNT_MAX];
+    server_standing_ask(&s->members, s->member_id, ask_ns, said);
+    for (size_t i = 0; i < s->members.count; i++) {
+        if (!all[i].here && said[i].answered) {
+            all[i].answered = true;
+            all[i].leader = said[i].leader_id;
+            all[i].term = said[i].term;
+            all[i].last_index = said[i].last_index;
+            all[i].last_term = said[i].last_term;
         }
     }
-    if (n == 0) {
-        return CLI_OK;
-    }
-    int code = cli_reconnect(cli, urls, n, 1);
-    for (size_t i = 0; i < n && code == CLI_OK; i++) {
-        code = ask_node(cli, i, asked[i]);
-    }
-    return code;
 }
 
 static void print_candidates(struct cli *cli, const struct candidate *all, size_t count)
@@ -214,10 +182,7 @@ static int recover_from(struct cli *cli, const char *dir, const struct server_su
             all[i].last_term = s->last_term;
         }
     }
-    int code = ask_all(cli, all, count);
-    if (code != CLI_OK) {
-        return code;
-    }
+    ask_all(all, s);
     nb_buf_printf(&cli->out, "cluster %" PRIx64 ", %zu members\n", s->cluster_id, count);
     print_candidates(cli, all, count);
     if (has_quorum(all, count)) {

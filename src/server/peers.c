@@ -2,6 +2,7 @@
 #include "server/internal.h"
 #include "server/join.h"
 #include "server/recover.h"
+#include "server/standing.h"
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -45,6 +46,7 @@ static void set_card(struct server *s)
     refresh_known(s);
     server_card_encode(s->store.member_id, machine_applied_index(s->store.machine), &s->known,
                        &card);
+    server_standing_append(s->replica, &card);
     if (card.len <= PEER_CARD_SIZE_MAX) {
         peer_transport_set_card(s->peers, nb_buf_bytes(&card));
     } else {

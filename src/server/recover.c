@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { SMALL_FILE_SIZE_MAX = 256, REMOVE_FDS = 16 };
 
@@ -498,6 +499,22 @@ static int recover_locked(struct work *w, const struct datadir *old, uint64_t cl
     return code == SERVER_EXIT_OK ? move_into_place(w->disk, w->paths, w->message) : code;
 }
 
+/* A server that was killed keeps its lock until its last sync is through the kernel. */
+static enum nb_status lock_folder(struct disk *disk, const char *data_dir, struct datadir *out,
+                                  struct nb_buf *message)
+{
+    enum { TRIES = 200, PAUSE_US = 10000 };
+    enum nb_status status = NB_LOCKED;
+    for (unsigned i = 0; i < TRIES && status == NB_LOCKED; i++) {
+        if (i != 0) {
+            (void)usleep(PAUSE_US);
+        }
+        nb_buf_clear(message);
+        status = datadir_open(disk, data_dir, out, message);
+    }
+    return status;
+}
+
 int server_recover(const char *data_dir, uint64_t cluster_id, bool *out_running,
                    struct nb_buf *message)
 {
@@ -512,7 +529,7 @@ int server_recover(const char *data_dir, uint64_t cluster_id, bool *out_running,
     if (status != NB_OK) {
         code = say(message, "use the files of", data_dir, status);
     } else {
-        status = datadir_open(w.disk, data_dir, &old, message);
+        status = lock_folder(w.disk, data_dir, &old, message);
         if (status == NB_OK) {
             code = recover_locked(&w, &old, cluster_id);
             datadir_close(&old);

@@ -1,4 +1,5 @@
 #include "server/steward.h"
+#include "server/standing.h"
 
 #include "server/internal.h"
 #include "server/recover.h"
@@ -45,6 +46,7 @@ static void set_card(struct server_steward *w, const struct steward_card *card,
 {
     struct nb_buf bytes = {0};
     steward_card_encode(card, members, &bytes);
+    server_standing_append(w->server->replica, &bytes);
     peer_transport_set_card(w->server->peers, nb_buf_bytes(&bytes));
     nb_buf_deinit(&bytes);
 }

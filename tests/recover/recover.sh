@@ -74,7 +74,24 @@ for _ in $(seq 600); do # until m2 knows that it leads nobody
     sleep 0.05
 done
 expect "m2 has a longer log" "$work/out"
-"$cluster" restart --dir "$work/c" m1 m3 || fail "restart"
+
+# The same when m2 has started again and serves no client, since it has no leader.
+"$cluster" kill --dir "$work/c" m2 || fail "kill"
+mapfile -t command <"$work/c/command/m2"
+"${command[@]}" >"$work/m2.log" 2>&1 &
+server=$!
+for _ in $(seq 200); do
+    "$nabata" recover --data-dir "$work/c/data/m1" --cluster "0" >"$work/out" 2>&1 && fail "recovered from the shorter log"
+    if grep -q "m2 .*answers" "$work/out"; then
+        break
+    fi
+    sleep 0.05
+done
+expect "m2 has a longer log" "$work/out"
+kill -9 "$server"
+wait "$server" 2>/dev/null
+server=
+"$cluster" restart --dir "$work/c" m1 m2 m3 || fail "restart"
 [[ $("$nabata" get more --print-value-only --endpoints "$first") == here ]] || fail "m1 did not catch up"
 "$cluster" kill --dir "$work/c" m2 m3 || fail "kill"
 "$cluster" kill --dir "$work/c" m1 || fail "kill"
