@@ -125,6 +125,7 @@ static size_t next_endpoint(struct soak *s, size_t not )
             return endpoint;
         }
     }
+    nb_assert(s->node_count != 0); /* an endpoint, at least, is always given */
     return s->turn++ % s->node_count;
 }
 
