@@ -239,7 +239,7 @@ static void help_command(const struct cli *cli, struct nb_buf *out)
     nb_buf_printf(&usage, "%s %s%s%s [options]", cli->program, command->name,
                   command->arguments[0] != '\0' ? " " : "", command->arguments);
     nb_buf_append(&usage, "", 1);
-    nb_buf_printf(&summary, "%s%s%s", command->help, command->more != NULL ? " " : "",
+    nb_buf_printf(&summary, "%s%s%s", command->help, command->more != NULL ? ". " : "",
                   command->more != NULL ? command->more : "");
     nb_buf_append(&summary, "", 1);
     struct nb_options_help help = {

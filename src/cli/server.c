@@ -19,6 +19,6 @@ const struct cli_command cli_command_server = {
     .name = "server",
     .arguments = "[flags]",
     .help = "Runs a member, with etcd's flags and ETCD_* variables",
-    .group = "Cluster",
+    .group = "Servers",
     .run_raw = run,
 };
