@@ -3,7 +3,14 @@
 #   bench/run.sh NABATA [options of bench/compare.py]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-nabata=$(realpath "${1:?usage: bench/run.sh NABATA [options]}")
+case ${1:-} in
+"" | -h | --help)
+    echo "usage: bench/run.sh NABATA [options]"
+    python3 "$here/compare.py" --help
+    exit 0
+    ;;
+esac
+nabata=$(realpath "$1")
 shift
 etcd=$here/../build/etcd/etcd
 if [[ ! -x $etcd ]]; then
