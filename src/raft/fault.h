@@ -48,7 +48,13 @@
     X(LOW_TERM_IGNORED, "E02 a message of a low term is not answered")                             \
     X(SNAPSHOT_AWAITED_FOREVER, "S07 a lost snapshot is never sent again")                         \
     X(EMPTY_TAKES_ENTRIES, "a member that knows no configuration takes entries")                   \
-    X(SNAPSHOT_WISH_IGNORED, "a member that asks for a snapshot gets entries again")
+    X(SNAPSHOT_WISH_IGNORED, "a member that asks for a snapshot gets entries again")               \
+    X(HIGH_TERM_ANSWER_IGNORED, "R15 an answer of a higher term changes nothing")                  \
+    X(ACKS_OF_ANY_TERM, "R16 an answer to what an earlier leadership sent is counted")             \
+    X(CUT_NOT_HANDED, "R18 what takes the place of a cut entry is not handed to the disk")         \
+    X(MATCH_UNBOUNDED, "R25 a follower is believed to hold more than the leader")                  \
+    X(READ_OLD_CONF, "Q07 a read is judged by the configuration before the newest")                \
+    X(READ_BY_LEASE, "Q08 a leader that was heard lately answers reads without asking")
 
 enum raft_fault {
     RAFT_FAULT_NONE,

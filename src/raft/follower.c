@@ -83,7 +83,9 @@ static void cut(struct raft *r, uint64_t first)
     nb_assert(first > r->commit_index); /* committed never changes [R09] */
     raft_log_cut(&r->log, first);
     raft_members_cut(r, first);
-    r->handed_index = raft_min_u64(r->handed_index, first - 1);
+    if (!RAFT_FAULT(CUT_NOT_HANDED)) {
+        r->handed_index = raft_min_u64(r->handed_index, first - 1);
+    }
     r->durable_index = raft_min_u64(r->durable_index, first - 1);
     for (size_t i = 0; i < r->sync_count && !RAFT_FAULT(SYNC_MARKS_NEW); i++) {
         struct raft_sync *s = &r->syncs[r->sync_head + i];

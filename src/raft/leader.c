@@ -283,7 +283,7 @@ enum raft_transfer_outcome raft_transfer(struct raft *r, uint64_t target)
 
 static void matched(struct raft *r, struct raft_peer *p, uint64_t index)
 {
-    if (index > raft_log_last_index(&r->log)) {
+    if (index > raft_log_last_index(&r->log) && !RAFT_FAULT(MATCH_UNBOUNDED)) {
         return; /* nobody can hold more of our log than we do */
     }
     bool grew = index > p->match;

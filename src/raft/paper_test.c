@@ -185,6 +185,29 @@ static void s51_R15_a_higher_term_makes_everybody_a_follower(void **state)
     end(&g);
 }
 
+/* Leader, candidate and follower; every kind of answer. */
+static void s51_R15_every_answer_of_a_higher_term_ends_every_role(void **state)
+{
+    (void)state;
+    static const enum raft_msg_type answers[] = {RAFT_MSG_APPEND_RESULT, RAFT_MSG_HEARTBEAT_RESULT,
+                                                 RAFT_MSG_VOTE_RESULT, RAFT_MSG_PRE_VOTE_RESULT};
+    for (size_t i = 0; i < NB_ARRAY_LEN(answers); i++) {
+        for (enum raft_role role = RAFT_FOLLOWER; role <= RAFT_LEADER; role++) {
+            struct rig g = rig(3);
+            if (role == RAFT_LEADER) {
+                lead(&g);
+            } else if (role == RAFT_CANDIDATE) {
+                assert_true(raft_campaign(g.r));
+            }
+            step(&g, (struct raft_msg){.type = answers[i], .from = 2, .term = 9});
+            assert_int_equal(status(&g).role, RAFT_FOLLOWER);
+            assert_int_equal(status(&g).term, 9);
+            assert_int_equal(status(&g).voted_for, 0);
+            end(&g);
+        }
+    }
+}
+
 static void s51_E02_a_leader_of_an_old_term_is_told(void **state)
 {
     (void)state;
@@ -1493,6 +1516,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s51_R15_a_higher_term_makes_everybody_a_follower),
+        cmocka_unit_test(s51_R15_every_answer_of_a_higher_term_ends_every_role),
         cmocka_unit_test(s51_E02_a_leader_of_an_old_term_is_told),
         cmocka_unit_test(s52_E10_a_follower_campaigns_between_one_and_two_timeouts),
         cmocka_unit_test(s52_a_majority_of_votes_makes_a_leader),

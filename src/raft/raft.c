@@ -318,6 +318,10 @@ static void on_low_term(struct raft *r, const struct raft_msg *m)
         }
         break;
     case RAFT_MSG_APPEND_RESULT:
+        if (RAFT_FAULT(ACKS_OF_ANY_TERM) && r->role == RAFT_LEADER) {
+            raft_leader_on_append_result(r, m);
+        }
+        break;
     case RAFT_MSG_HEARTBEAT_RESULT:
     case RAFT_MSG_PRE_VOTE_RESULT:
     case RAFT_MSG_TIMEOUT_NOW:
@@ -354,6 +358,10 @@ static bool on_high_term(struct raft *r, const struct raft_msg *m)
     case RAFT_MSG_APPEND_RESULT:
     case RAFT_MSG_HEARTBEAT_RESULT:
     case RAFT_MSG_VOTE_RESULT:
+        if (RAFT_FAULT(HIGH_TERM_ANSWER_IGNORED)) {
+            return false;
+        }
+        break;
     case RAFT_MSG_TIMEOUT_NOW:
     case RAFT_MSG_READ:
     case RAFT_MSG_READ_RESULT:

@@ -63,15 +63,32 @@ enum raft_outcome raft_read(struct raft *r, uint64_t context)
 
 /* -- leader -- */
 
+/* The planted bug: a majority of who voted before the last change. */
+static bool old_majority(const struct raft *r, uint64_t acked)
+{
+    const struct raft_conf *c = &r->confs[r->conf_count - 2].conf;
+    uint32_t count = 0;
+    for (size_t i = 0; i < r->peer_count; i++) {
+        count +=
+            (acked & raft_slot_bit(r, &r->peers[i])) != 0 && raft_conf_has_voter(c, r->peers[i].id);
+    }
+    return count > c->voter_count / 2;
+}
+
 static bool round_confirmed(const struct raft *r, uint64_t round)
 {
     uint64_t acked = 0;
     for (size_t i = 0; i < r->peer_count; i++) {
         const struct raft_peer *p = &r->peers[i];
         if (p->id == r->config.id || p->round_acked >= round ||
-            (RAFT_FAULT(READ_ANY_ROUND) && p->round_acked != 0)) {
+            (RAFT_FAULT(READ_ANY_ROUND) && p->round_acked != 0) ||
+            (RAFT_FAULT(READ_BY_LEASE) &&
+             r->now - p->active_tick < r->config.election_timeout_ticks)) { /* [Q08] */
             acked |= raft_slot_bit(r, p);
         }
+    }
+    if (RAFT_FAULT(READ_OLD_CONF) && r->conf_count > 1) {
+        return old_majority(r, acked);
     }
     return raft_members_quorum(r, acked) || RAFT_FAULT(READ_UNCONFIRMED); /* newest conf [Q07] */
 }

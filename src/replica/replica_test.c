@@ -705,6 +705,43 @@ static void a_cluster_whose_members_all_lost_power_comes_back(void **state)
     sim_destroy(s);
 }
 
+/* More than a turn applies is behind the backend at a start: all of it is applied, once and in
+ * order (the machine and the rules look on), and only then is this member's own state shown. */
+static void R19_Q10_a_long_log_is_replayed_in_pieces_before_anything_is_shown(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 12, A_ROUND = 900, EVENTS_MAX = 1000 };
+    struct sim *s = group_with_leader(1);
+    struct sim_member *m = &s->members[0];
+    m->backend_stuck_until_ns = s->now_ns + BACKEND_STUCK_SECONDS * SIM_SECOND;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < A_ROUND; i++) {
+            (void)put(s, 0, 0);
+        }
+        run(s, SIM_SECOND);
+    }
+    assert_int_equal(s->report.write_count, ROUNDS * A_ROUND);
+    sim_member_stop(m, true);
+    m->backend_stuck_until_ns = 0;
+    sim_member_start(m);
+    struct raft_status first;
+    raft_status(replica_raft(m->replica), &first);
+    uint64_t begin = sim_member_applied(m);
+    assert_true(first.commit_index - begin >= (ROUNDS - 1) * A_ROUND);
+    unsigned pieces = 0, events = 0;
+    while (sim_member_applied(m) < first.commit_index && events++ < EVENTS_MAX) {
+        assert_false(replica_caught_up(m->replica));
+        uint64_t before = sim_member_applied(m);
+        assert_true(sim_step(s));
+        pieces += sim_member_applied(m) != before;
+    }
+    assert_true(pieces > 1);
+    assert_true(replica_caught_up(m->replica));
+    run(s, 5 * SIM_SECOND);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
 static void E12_a_leader_whose_disk_hangs_gives_way(void **state)
 {
     (void)state;
@@ -929,6 +966,7 @@ int main(void)
         cmocka_unit_test(K10_leadership_is_handed_over_when_asked),
         cmocka_unit_test(a_commit_that_is_wanted_is_done_when_the_backend_holds_it),
         cmocka_unit_test(a_cluster_whose_members_all_lost_power_comes_back),
+        cmocka_unit_test(R19_Q10_a_long_log_is_replayed_in_pieces_before_anything_is_shown),
         cmocka_unit_test(E12_a_leader_whose_disk_hangs_gives_way),
         cmocka_unit_test(R22_proposals_forwarded_to_a_leader_that_dies_are_offered_to_the_next),
         cmocka_unit_test(R22_a_proposal_that_arrives_twice_counts_once),

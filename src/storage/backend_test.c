@@ -190,6 +190,56 @@ static void on_copied(void *context, enum nb_status status, const char *text)
     *(enum nb_status *)context = status;
 }
 
+/* One batch is under way and another not yet sealed when a received file takes the place of the
+ * old: neither they nor their label come after it, now or when it is opened again. */
+static void S04_what_was_under_way_never_follows_a_replacement(void **state)
+{
+    (void)state;
+    enum { OF_COPY = 40, UNDER_WAY = 7 };
+    for (unsigned lmdb = 0; lmdb < 2; lmdb++) {
+        struct world w;
+        world_begin(&w, lmdb == 1);
+        struct backend *b = world_open(&w);
+        struct backend_label label = {.applied_index = UNDER_WAY - 1};
+        char *path = nb_sprintf("%s/copy", w.dir), *early = nb_sprintf("%s/early", w.dir);
+        enum nb_status status = NB_BUSY;
+        (void)backend_commit(b, &label);
+        backend_wait(b);
+        backend_copy(b, early, on_copied, &status); /* the member as it is while it lags */
+        backend_wait(b);
+        assert_int_equal(status, NB_OK);
+        label.applied_index = OF_COPY;
+        (void)backend_commit(b, &label);
+        backend_wait(b);
+        backend_copy(b, path, on_copied, &status); /* the leader's, further on */
+        backend_wait(b);
+        assert_int_equal(status, NB_OK);
+        struct nb_buf message = {0};
+        assert_int_equal(backend_replace(b, early, &message), NB_OK);
+        backend_batch_put(b, BACKEND_KEY, nb_bytes_str("old"), nb_bytes_str("old"));
+        label.applied_index = UNDER_WAY;
+        uint64_t number = backend_commit(b, &label);
+        backend_batch_put(b, BACKEND_KEY, nb_bytes_str("older"), nb_bytes_str("older"));
+        assert_int_equal(backend_replace(b, path, &message), NB_OK);
+        assert_true(backend_committed(b) >= number); /* nobody waits for it any more */
+        for (unsigned life = 0; life < 2; life++) {
+            struct nb_bytes value;
+            backend_wait(b);
+            assert_int_equal(backend_label(b)->applied_index, OF_COPY);
+            assert_int_equal(backend_batch_bytes(b), 0);
+            assert_false(backend_get(b, BACKEND_KEY, nb_bytes_str("old"), &value));
+            assert_false(backend_get(b, BACKEND_KEY, nb_bytes_str("older"), &value));
+            backend_close(b);
+            b = world_open(&w);
+        }
+        backend_close(b);
+        nb_buf_deinit(&message);
+        nb_free(path);
+        nb_free(early);
+        world_end(&w);
+    }
+}
+
 static void S02_a_copy_has_its_own_label_and_replaces_another_members_file(void **state)
 {
     (void)state;
@@ -349,6 +399,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_in_memory_equals_the_model),
         cmocka_unit_test(a_file_of_lmdb_equals_the_model),
+        cmocka_unit_test(S04_what_was_under_way_never_follows_a_replacement),
         cmocka_unit_test(S02_a_copy_has_its_own_label_and_replaces_another_members_file),
         cmocka_unit_test(a_fresh_file_is_small_and_sizes_tell_free_pages),
         cmocka_unit_test(W13_a_full_file_loses_nothing_and_is_told),

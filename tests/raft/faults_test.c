@@ -274,6 +274,9 @@ static void scenes_of_a_leftover_tail(struct scene *s)
     raft_step(r, &m);
     raft_status(r, &status);
     must(s, status.last.index == 3 && status.last.term == 2, "a conflict is cut");
+    raft_drain(r, &fx);
+    must(s, fx.append_count == 1 && fx.append[0].id.index == 3 && fx.append[0].id.term == 2,
+         "R18 the disk is handed what takes the place of a cut entry");
     raft_destroy(r);
 }
 
@@ -299,6 +302,84 @@ static void scenes_of_a_lonely_leader(struct scene *s, struct group_report *repo
              RAFT_CONF_TERM_UNCOMMITTED,
          "M01 no change before the first commit of the term");
     scene_end(s);
+}
+
+/* Member 1 leads term `*out_term`, and speaks to nobody from now on. */
+static void scene_of_a_leader_alone(struct scene *s, struct group_report *report,
+                                    uint64_t *out_term)
+{
+    scene_begin(s, report);
+    first_leads(s);
+    s->cut[0] = true;
+    *out_term = scene_status(s, 0).term;
+}
+
+static void scenes_of_answers(struct group_report *report)
+{
+    struct scene s;
+    uint64_t term;
+    struct raft_effects fx;
+    scene_of_a_leader_alone(&s, report, &term); /* [R15] */
+    raft_step(s.core[0], &(struct raft_msg){
+                             .type = RAFT_MSG_APPEND_RESULT, .from = 2, .to = 1, .term = term + 1});
+    must(&s, scene_status(&s, 0).role == RAFT_FOLLOWER && scene_status(&s, 0).term == term + 1,
+         "R15 an answer of a higher term ends a leadership");
+    scene_end(&s);
+
+    scene_of_a_leader_alone(&s, report, &term); /* [R16, R25] */
+    (void)scene_propose(&s);
+    raft_drain(s.core[0], &fx);
+    raft_persisted(s.core[0], fx.sync);
+    uint64_t commit = scene_status(&s, 0).commit_index, last = scene_status(&s, 0).last.index;
+    struct raft_msg ack = {.type = RAFT_MSG_APPEND_RESULT,
+                           .from = 2,
+                           .to = 1,
+                           .term = term - 1,
+                           .append_result = {.accepted = true, .matched_index = last}};
+    raft_step(s.core[0], &ack);
+    must(&s, scene_status(&s, 0).commit_index == commit,
+         "R16 an answer to an earlier leadership counts for nothing");
+    ack.term = term;
+    ack.append_result.matched_index = UINT64_MAX;
+    raft_step(s.core[0], &ack);
+    must(&s, scene_status(&s, 0).commit_index == commit,
+         "R25 nobody holds more than the leader has");
+    scene_end(&s);
+}
+
+static void scenes_of_reads(struct group_report *report)
+{
+    struct scene s;
+    uint64_t term;
+    struct raft_effects fx;
+    scene_of_a_leader_alone(&s, report, &term); /* [Q08] */
+    must(&s, raft_read(s.core[0], 7) == RAFT_ACCEPTED, "a leader takes a read");
+    raft_drain(s.core[0], &fx);
+    must(&s, fx.read_ready_count == 0, "Q08 who was heard a moment ago is asked all the same");
+    scene_end(&s);
+
+    scene_of_a_leader_alone(&s, report, &term); /* [Q07] */
+    must(&s, raft_read(s.core[0], 7) == RAFT_ACCEPTED, "a leader takes a read");
+    raft_drain(s.core[0], &fx);
+    struct raft_msg confirm = {.type = RAFT_MSG_HEARTBEAT_RESULT, .from = 3, .to = 1, .term = term};
+    for (size_t i = 0; i < fx.message_count; i++) {
+        if (fx.messages[i].msg.type == RAFT_MSG_HEARTBEAT) {
+            confirm.heartbeat_result.read_round = fx.messages[i].msg.heartbeat.read_round;
+        }
+    }
+    must(&s, confirm.heartbeat_result.read_round != 0, "a read asks who leads");
+    struct raft_conf_change change = {.steps = {{RAFT_CONF_REMOVE, 3}}, .step_count = 1};
+    must(&s,
+         raft_propose_conf(s.core[0], &change, (struct nb_bytes){0}, NULL) == RAFT_CONF_ACCEPTED,
+         "a voter is removed");
+    raft_step(s.core[0], &confirm);
+    raft_drain(s.core[0], &fx);
+    must(&s, fx.read_ready_count == 0, "Q07 a removed voter confirms no read");
+    confirm.from = 2;
+    raft_step(s.core[0], &confirm);
+    raft_drain(s.core[0], &fx);
+    must(&s, fx.read_ready_count == 1, "Q07 the voters that are left do");
+    scene_end(&s);
 }
 
 static void scenes_of_loss(struct group_report *report)
@@ -416,6 +497,8 @@ static void scenes(struct group_report *report, uint64_t seed)
     must(&s, scene_status(&s, 0).role != RAFT_LEADER, "E04 a leader without a quorum resigns");
     scene_end(&s);
 
+    scenes_of_answers(report);
+    scenes_of_reads(report);
     scenes_of_loss(report);
     scene_of_a_joiner(report);
 }

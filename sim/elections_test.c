@@ -1,0 +1,134 @@
+/* How long a cluster that starts anew is without a leader, measured over many seeds. [E13] */
+#include "sim/cluster.h"
+#include "tests/support/unit.h"
+
+#include <stdlib.h>
+
+enum { SEED_COUNT = 200, TIMEOUTS_MAX = 10, STEP_MS = 10, START_SPREAD_MS = 3000 };
+
+/* What a seed alone decides. */
+struct restart {
+    unsigned member_count, down_count; /* those that stay down, less than half */
+    bool power_lost, hurried;
+    unsigned lost_per_mille;
+};
+
+static struct restart draw(struct sim *s)
+{
+    struct restart r = {.member_count = s->member_count};
+    r.down_count = (unsigned)sim_below(s, (s->member_count + 1) / 2);
+    r.power_lost = sim_chance(s, 500);
+    r.hurried = sim_chance(s, 500);
+    r.lost_per_mille = sim_chance(s, 300) ? 50 : 0;
+    return r;
+}
+
+static void run(struct sim *s, uint64_t ns)
+{
+    if (!sim_run_for(s, ns)) {
+        fail_msg("seed %llu: %s: %s", (unsigned long long)s->options.seed, s->report.rule,
+                 s->report.text);
+    }
+}
+
+/* A life before: terms, votes and logs that differ a little. */
+static struct sim *lived(uint64_t seed)
+{
+    struct sim_options options = {.seed = seed, .member_count = seed % 2 == 0 ? 3 : 5};
+    struct sim *s = sim_create(&options);
+    s->quiet = true;
+    for (unsigned i = 0; i < s->member_count; i++) {
+        sim_member_start(&s->members[i]);
+    }
+    run(s, 5 * SIM_SECOND);
+    for (unsigned i = 0; i < 20; i++) {
+        struct sim_request put = {.kind = SIM_OP_PUT, .value = ++s->value_last};
+        (void)sim_client_call(s, i % SIM_CLIENT_COUNT_MAX, i % s->member_count, &put);
+        run(s, sim_below(s, 20 * SIM_MS));
+    }
+    return s;
+}
+
+/* Who is reached says so, as connections do. */
+static void greet(struct sim *s, unsigned place)
+{
+    for (unsigned i = 0; i < s->member_count; i++) {
+        if (i != place && s->members[i].alive) {
+            replica_peer_up(s->members[i].replica, s->members[place].id);
+            replica_peer_up(s->members[place].replica, s->members[i].id);
+        }
+    }
+}
+
+/* From the start of the member that makes a majority until one leads. */
+static uint64_t leaderless_ns(uint64_t seed)
+{
+    struct sim *s = lived(seed);
+    struct restart r = draw(s);
+    uint64_t start_ns[SIM_MEMBER_COUNT_MAX], quorum_ns = 0;
+    for (unsigned i = 0; i < s->member_count; i++) {
+        sim_member_stop(&s->members[i], r.power_lost);
+        start_ns[i] = s->now_ns + sim_below(s, START_SPREAD_MS) * SIM_MS;
+    }
+    assert_int_equal(sim_leader(s), -1);
+    s->network.lost_per_mille = r.lost_per_mille;
+    unsigned up = 0;
+    while (sim_leader(s) < 0) {
+        for (unsigned i = r.down_count; i < s->member_count; i++) {
+            if (!s->members[i].alive && s->now_ns >= start_ns[i]) {
+                sim_member_start(&s->members[i]);
+                if (r.hurried) {
+                    greet(s, i);
+                }
+                if (++up == s->member_count / 2 + 1) {
+                    quorum_ns = s->now_ns;
+                }
+            }
+        }
+        run(s, STEP_MS * SIM_MS);
+        if (quorum_ns != 0 && s->now_ns - quorum_ns > 2 * TIMEOUTS_MAX * SIM_ELECTION_NS) {
+            break; /* far too long: the caller says so */
+        }
+    }
+    assert_true(quorum_ns != 0); /* no leader without a majority */
+    uint64_t took = s->now_ns - quorum_ns;
+    sim_destroy(s);
+    return took;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void E13_a_full_restart_has_a_leader_within_ten_timeouts_of_a_majority(void **state)
+{
+    (void)state;
+    static uint64_t took[SEED_COUNT];
+    uint64_t worst_seed = 0, worst = 0, first = unit_seed();
+    for (unsigned i = 0; i < SEED_COUNT; i++) {
+        uint64_t seed = i < SEED_COUNT / 2 ? i + 1 : first + i; /* the same ones, and fresh ones */
+        took[i] = leaderless_ns(seed);
+        if (took[i] > worst) {
+            worst = took[i];
+            worst_seed = seed;
+        }
+    }
+    qsort(took, SEED_COUNT, sizeof took[0], by_size);
+    print_message("without a leader, in election timeouts: median %.2f, 90%% %.2f, 99%% %.2f, "
+                  "worst %.2f (seed %llu)\n",
+                  (double)took[SEED_COUNT / 2] / (double)SIM_ELECTION_NS,
+                  (double)took[SEED_COUNT * 90 / 100] / (double)SIM_ELECTION_NS,
+                  (double)took[SEED_COUNT * 99 / 100] / (double)SIM_ELECTION_NS,
+                  (double)worst / (double)SIM_ELECTION_NS, (unsigned long long)worst_seed);
+    assert_true(worst <= TIMEOUTS_MAX * SIM_ELECTION_NS);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(E13_a_full_restart_has_a_leader_within_ten_timeouts_of_a_majority),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
