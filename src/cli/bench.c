@@ -15,7 +15,13 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-enum { CLIENTS_MAX = 100000, CONNS_MAX = 10000, KEY_SIZE_MAX = 4096, VALUE_SIZE_MAX = 8 << 20 };
+enum {
+    CLIENTS_MAX = 100000,
+    CONNS_MAX = 10000,
+    OPENING_MAX = 64,
+    KEY_SIZE_MAX = 4096,
+    VALUE_SIZE_MAX = 8 << 20
+};
 
 /* With --rate: how long after the end of the load those that were due are still sent. */
 static const uint64_t grace_ns = 10 * CLI_NS_PER_S;
@@ -345,6 +351,30 @@ static size_t find_leader(struct cli *cli)
     return found;
 }
 
+static void on_opened(void *user, const struct client_reply *reply)
+{
+    (void)user;
+    (void)reply; /* who cannot connect is told by the load */
+}
+
+/* So that no request's latency has the making of its connection in it. */
+static void open_connections(struct bench *b)
+{
+    for (unsigned i = 0; i < b->result.conns; i++) {
+        const struct bench_client *client = &b->clients[i];
+        struct client_request request = {.path = "/grpc.health.v1.Health/Check",
+                                         .flags = CLIENT_FAIL_FAST,
+                                         .endpoint = client->endpoint,
+                                         .lane = client->lane,
+                                         .on_done = on_opened};
+        (void)client_start(b->cli->client, &request);
+        if (i % OPENING_MAX == OPENING_MAX - 1) {
+            client_run(b->cli->client, NULL); /* no more at a time than a backlog takes */
+        }
+    }
+    client_run(b->cli->client, NULL);
+}
+
 /* Connection k of `conns` is lane k / n of endpoint k % n; client i uses connection i % conns. */
 static int connect_clients(struct bench *b, unsigned client_count, unsigned conns)
 {
@@ -372,7 +402,8 @@ static int connect_clients(struct bench *b, unsigned client_count, unsigned conn
         b->idle = client;
     }
     b->result.clients = client_count;
-    b->result.conns = conns;
+    b->result.conns = conns < client_count ? conns : client_count;
+    open_connections(b);
     return code;
 }
 
