@@ -64,20 +64,31 @@ def bars(data: dict, title: str, unit: str, figure_name: str, path: str, paced: 
     save(figure, path)
 
 
+def full_label(row: rows.Row) -> str:
+    """A row's label where its group does not stand above it."""
+    words = {rows.U: "CPU, ", rows.M: "" if row.name == "size" else "memory, "}
+    return words.get(row.group, "") + row.label
+
+
 def ratios(data: dict, path: str) -> None:
     """How many times better than etcd each row is, with what it should be."""
-    lines = [line for line in rows.lines(data) if line.ratio is not None and (line.row.ship or line.row.aim)]
+    lines = [line for line in rows.lines(data) if line.ratio is not None and line.row.ship]
     figure, axes = plt.subplots(figsize=(8, 0.32 * len(lines) + 1.4))
     for j, line in enumerate(lines):
-        axes.barh(j, line.ratio, 0.7, color=COLORS["nabata"], label="measured" if j == 0 else None)
-        axes.text(line.ratio, j, f" {rows.form(line.ratio)}x", va="center", fontsize=8)
+        axes.barh(j, line.ratio - 1, 0.7, left=1, color=COLORS["nabata"], label="nabata" if j == 0 else None)
+        inside = line.ratio > 1.5
+        axes.text(1.04 if inside else max(line.ratio, 1) * 1.04, j, rows.form(line.ratio) + "x", va="center", fontsize=8,
+                  color="white" if inside else "#333")
     for goal, marker, label in (("ship", "|", "to ship"), ("aim", "D", "aim")):
         points = [(getattr(line.row, goal).ratio, j) for j, line in enumerate(lines)
                   if getattr(line.row, goal) and getattr(line.row, goal).ratio]
         if points:
             axes.scatter(*zip(*points), marker=marker, s=90 if marker == "|" else 18, color="#333", zorder=3, label=label)
     axes.axvline(1, color=COLORS["etcd"], label="etcd")
-    finish(axes, [line.row.label for line in lines], "Times better than etcd", "ratio")
+    goals = [g.ratio for line in lines for g in (line.row.ship, line.row.aim) if g and g.ratio]
+    reach = [1, *(line.ratio for line in lines), *goals]
+    axes.set_xlim(0.8 * min(reach), 1.4 * max(reach))
+    finish(axes, [full_label(line.row) for line in lines], "Times better than etcd", "ratio")
     save(figure, path)
 
 
