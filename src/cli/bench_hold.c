@@ -68,6 +68,7 @@ static void on_done(void *user, const struct client_reply *reply)
     }
     /* Who cannot connect would only fail at all others as well. */
     h->stop = h->stop || (!reply->sent && h->open == 0);
+    h->over = h->over || (is_stream && h->lost == h->item_count);
     open_more(h);
 }
 
