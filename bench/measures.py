@@ -30,14 +30,10 @@ def _load(name: str, label: str, verb: str, clients: int, conns: int, *more: str
     return Load(name, label, verb, (f"--clients={clients}", f"--conns={conns}", *more))
 
 
+# Reads first: then each key has one version with both, however many puts each of them does later.
 LOADS = [
-    _load("put-1", "put, 1 client", "put", 1, 1),
-    _load("put-64", "put, 64 clients", "put", 64, 64),
-    _load("put-256x1", "put, 256 connections x 1", "put", 256, 256),
-    _load("put-100", "put, 100 connections, 1,000 in flight", "put", 1000, 100),
-    _load("put-8x64", "put, 8 connections x 64", "put", 512, 8),
-    _load("put-500", "put, 500/s", "put", 64, 64, "--rate=500"),
-    _load("put-open", "put, 5,000/s open loop", "put", 10000, 100, "--rate=5000"),
+    _load("page", "page of 500 out of 100,000 keys, 1 client", "range", 1, 1, "--consistency=l", "--limit=500",
+          "--sequential-keys"),
     _load("range-l-1", "range linearizable, 1 client", "range", 1, 1, "--consistency=l"),
     _load("range-l-64", "range linearizable, 64 clients", "range", 64, 64, "--consistency=l"),
     _load("range-l-256x1", "range linearizable, 256 connections x 1", "range", 256, 256, "--consistency=l"),
@@ -45,8 +41,13 @@ LOADS = [
     _load("range-s-64", "range serializable, 64 clients", "range", 64, 64, "--consistency=s"),
     _load("range-s-256x1", "range serializable, 256 connections x 1", "range", 256, 256, "--consistency=s"),
     _load("range-s-8x64", "range serializable, 8 connections x 64", "range", 512, 8, "--consistency=s"),
-    _load("page", "page of 500 out of 100,000 keys, 1 client", "range", 1, 1, "--consistency=l", "--limit=500",
-          "--sequential-keys"),
+    _load("put-1", "put, 1 client", "put", 1, 1),
+    _load("put-64", "put, 64 clients", "put", 64, 64),
+    _load("put-256x1", "put, 256 connections x 1", "put", 256, 256),
+    _load("put-100", "put, 100 connections, 1,000 in flight", "put", 1000, 100),
+    _load("put-8x64", "put, 8 connections x 64", "put", 512, 8),
+    _load("put-500", "put, 500/s", "put", 64, 64, "--rate=500"),
+    _load("put-open", "put, 5,000/s open loop", "put", 10000, 100, "--rate=5000"),
     _load("txn-64", "txn, 64 clients", "txn", 64, 64),
 ]
 
@@ -251,23 +252,27 @@ def measure_keys(run: Run, keys: int) -> dict:
 # ---- all of a round ----
 
 def measure_round(run: Run) -> None:
-    run.attempt("idle", lambda: measure_idle(run))
-    run.attempt("held", lambda: measure_held(run))
-    run.drop_quietly()
-    for load in LOADS:
-        run.attempt(load.name, lambda load=load: measure_load(run, load))
-    run.attempt("outage", lambda: measure_outage(run))
-    run.attempt("compaction", lambda: measure_compaction(run))
-    run.drop_quietly()
+    try:
+        run.attempt("idle", lambda: measure_idle(run))
+        run.attempt("held", lambda: measure_held(run))
+        run.drop_quietly()
+        for load in LOADS:
+            run.attempt(load.name, lambda load=load: measure_load(run, load))
+        run.attempt("outage", lambda: measure_outage(run))
+        run.attempt("compaction", lambda: measure_compaction(run))
+    finally:  # also when a person interrupts it
+        run.drop_quietly()
 
 
 def measure_many_keys(run: Run) -> None:
     """The measures keys-1000000 and so on, of which each takes minutes: once, not each round."""
-    for name in sorted(run.wanted):
-        if name.startswith("keys-"):
-            run.drop_quietly()
-            run.attempt(name, lambda name=name: measure_keys(run, int(name.removeprefix("keys-"))))
-    run.drop_quietly()
+    try:
+        for name in sorted(run.wanted):
+            if name.startswith("keys-"):
+                run.drop_quietly()
+                run.attempt(name, lambda name=name: measure_keys(run, int(name.removeprefix("keys-"))))
+    finally:
+        run.drop_quietly()
 
 
 def size(binaries: list[str]) -> dict:
