@@ -28,7 +28,8 @@ def options_of(words: list[str]) -> argparse.Namespace:
     p.add_argument("--rounds", type=int, default=3, help="of which the median counts (3)")
     p.add_argument("--seconds", type=float, default=5, help="a load's length (5)")
     p.add_argument("--only", metavar="ROW,...", help="these rows alone; --rows lists them")
-    p.add_argument("--ten-million", action="store_true", help="also memory and restart with 10,000,000 keys: half an hour, 16 GB of memory")
+    p.add_argument("--ten-million", action="store_true",
+                   help="also memory and restart with 10,000,000 keys: half an hour, 16 GB of memory")
     p.add_argument("--merge", action="store_true", help="keep the other rows of the file that is there")
     p.add_argument("--docs", action="store_true", help="then write the tables and pictures of docs/performance.md")
     p.add_argument("--rows", action="store_true", help="list the rows and end")
