@@ -78,11 +78,18 @@ class Report:
         self.data = {"when": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "rounds": o.rounds, "seconds": o.seconds,
                      "versions": {k: version(b) for k, b in kinds.items()}, "runs": {k: {} for k in kinds}}
         if o.merge and os.path.exists(o.out):
-            with open(o.out, encoding="utf-8") as f:
-                old = json.load(f)
-            for kind in kinds:
-                kept = old["runs"].get(kind, {})
-                self.data["runs"][kind] = {m: r for m, r in kept.items() if m not in o.wanted}
+            self.merge(o)
+
+    def merge(self, o: argparse.Namespace) -> None:
+        """The old file, without what is measured again now."""
+        fresh = self.data
+        with open(o.out, encoding="utf-8") as f:
+            self.data = json.load(f)
+        for kind in fresh["runs"]:
+            kept = self.data["runs"].get(kind, {})
+            self.data["runs"][kind] = {m: r for m, r in kept.items() if m not in o.wanted}
+        self.data.setdefault("again", []).append(
+            {"measures": sorted(o.wanted), **{k: fresh[k] for k in ("when", "rounds", "seconds", "versions")}})
 
     def add(self, kind: str, name: str, result: dict) -> None:
         say(kind, name, result)

@@ -28,12 +28,18 @@ def replaced(page: str, name: str, body: str) -> str:
     return page[:page.index(begin) + len(begin)] + "\n" + body.strip("\n") + "\n" + page[page.index(end):]
 
 
+def how(run: dict) -> str:
+    versions = " and ".join(f"{kind} {version}" for kind, version in run["versions"].items())
+    return (f"{run['when']} with {versions}, {run['rounds']} round{'s' if run['rounds'] != 1 else ''} "
+            f"of {run['seconds']:g} s a load")
+
+
 def facts(data: dict) -> str:
-    versions = " and ".join(f"{kind} {version}" for kind, version in data["versions"].items())
     size = data["runs"].get("etcd", {}).get("size", [{}])[0].get("of")
-    counts = f"{data['rounds']} round{'s' if data['rounds'] != 1 else ''}, {data['seconds']:g} s a load"
-    return (f"Measured {data['when']} with {versions} on {data['cores']} cores: {counts}." +
-            (f" etcd's size is that of {size}." if size else ""))
+    out = [f"Measured {how(data)}, on {data['cores']} cores."]
+    out += [f"Measured again {how(run)}: {', '.join(run['measures'])}." for run in data.get("again", [])]
+    out += [f"etcd's size is that of {size}."] if size else []
+    return " ".join(out)
 
 
 def escaped(text: str) -> str:

@@ -148,6 +148,8 @@ class Choice(unittest.TestCase):
             again = compare.options_of(["--nabata", "x", "--out", out, "--merge", "--only", "outage"])
             second = compare.Report(again, {"nabata": "/bin/true"})
             second.add("nabata", "outage", {"s": 2.0})
+            self.assertEqual(second.data["again"][0]["measures"], ["outage"])
+            self.assertIn("Measured again", page.facts(second.data))
             self.assertEqual(second.data["runs"]["nabata"], {"put-1": [{"p50_us": 1.0}], "outage": [{"s": 2.0}]})
 
 
