@@ -34,10 +34,9 @@ lint: ## floors, format, clang-tidy, gcc -fanalyzer, shellcheck
 	@tools/setup.sh lint
 	@tools/lint.sh
 
-bench: build ## measure a group of three on this machine
-	@tools/setup.sh bench
-	@[ -x bench/run.sh ] || { echo "there is no bench/run.sh yet"; exit 1; }
-	@bench/run.sh build/release/nabata
+bench: build ## measure a group of three beside etcd (DOCS=1: and write docs/performance.md; BENCH='--only ROW')
+	@tools/setup.sh bench $(if $(DOCS),plots)
+	@bench/run.sh build/release/nabata $(if $(DOCS),--docs) $(BENCH)
 
 format: ## clang-format all sources in place
 	@tools/setup.sh lint

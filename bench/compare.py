@@ -1,261 +1,151 @@
 #!/usr/bin/env python3
 """nabata and etcd under the same load, in turns within one run.
 
-Each round starts a fresh cluster of three members of one kind, runs every workload with `nabata bench`,
-and stops it; then the other kind. Medians of the rounds are compared; min and max are shown. CPU is that of the
-three servers, read from /proc around each workload. Results go to a JSON file, from which
-bench/plot.py draws docs/performance.
+Each round starts a fresh cluster of three members of one kind, measures, and stops it; then the other kind. Medians of
+the rounds are compared; min and max are shown. CPU is that of the three servers, from /proc. A row that cannot be
+measured says why, and the others go on. All results go to a JSON file.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import os
-import shutil
-import signal
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
+
+import measures
+import rows
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-CLUSTER = os.path.join(HERE, "..", "tests", "support", "cluster.sh")
-TICK = os.sysconf("SC_CLK_TCK")
-
-# name, bench arguments, seconds at scale 1
-WORKLOADS = [
-    ("put, 1 client", "put", ["--clients=1", "--conns=1"]),
-    ("put, 64 clients", "put", ["--clients=64", "--conns=64"]),
-    ("put, 1,000 clients", "put", ["--clients=1000", "--conns=100"]),
-    ("put, 8 connections x 64", "put", ["--clients=512", "--conns=8"]),
-    ("range linearizable, 1 client", "range", ["--clients=1", "--conns=1", "--consistency=l"]),
-    ("range linearizable, 64 clients", "range", ["--clients=64", "--conns=64", "--consistency=l"]),
-    ("range linearizable, 8 x 64", "range", ["--clients=512", "--conns=8", "--consistency=l"]),
-    ("range serializable, 64 clients", "range", ["--clients=64", "--conns=64", "--consistency=s"]),
-    ("range serializable, 8 x 64", "range", ["--clients=512", "--conns=8", "--consistency=s"]),
-    ("txn, 64 clients", "txn", ["--clients=64", "--conns=64"]),
-]
+MANY = {"keys-1000000", "keys-10000000"}
 
 
-class Cluster:
-    def __init__(self, kind, binary, members=3):
-        self.kind = kind
-        self.dir = tempfile.mkdtemp(prefix="nabata-bench-")
-        self.binary = binary
-        flags = ["--snapshot-count=10000", "--quota-backend-bytes=8589934592", "--log-level=error"]
-        self.call("start", "--binary", binary, "--members", str(members), "--owner", str(os.getpid()), "--", *flags)
-        with open(os.path.join(self.dir, "endpoints")) as f:
-            self.endpoints = f.read().strip()
-
-    def call(self, verb, *arguments):
-        subprocess.run(["bash", CLUSTER, verb, "--dir", self.dir, *arguments], check=True)
-
-    def pids(self):
-        with open(os.path.join(self.dir, "pids")) as f:
-            return {line.split()[0]: int(line.split()[1]) for line in f}
-
-    def forget(self, member):
-        """Takes a member off the list of those that run, so that its end is no failure; its pid."""
-        pids = self.pids()
-        with open(os.path.join(self.dir, "pids"), "w") as f:
-            f.writelines(f"{m} {p}\n" for m, p in pids.items() if m != member)
-        return pids[member]
-
-    def cpu(self):
-        total = 0
-        for pid in self.pids().values():
-            try:
-                with open(f"/proc/{pid}/stat") as f:
-                    fields = f.read().rsplit(")", 1)[1].split()
-                total += int(fields[11]) + int(fields[12])
-            except FileNotFoundError:
-                pass
-        return total / TICK
-
-    def memory(self):
-        """Bytes of each member: (resident, of it anonymous)."""
-        out = []
-        for pid in self.pids().values():
-            values = {}
-            with open(f"/proc/{pid}/status") as f:
-                for line in f:
-                    if line.startswith(("VmRSS", "RssAnon")):
-                        values[line.split(":")[0]] = int(line.split()[1]) * 1024
-            out.append((values["VmRSS"], values["RssAnon"]))
-        return out
-
-    def stop(self):
-        try:
-            self.call("stop")
-        finally:
-            shutil.rmtree(self.dir, ignore_errors=True)
-
-
-def bench(nabata, cluster, verb, arguments, seconds):
-    cpu = cluster.cpu()
-    command = [nabata, "bench", verb, "--endpoints", cluster.endpoints, f"--duration={seconds}s",
-               "--key-size=8", "--val-size=256", "--key-space-size=100000", "--json", *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed with {done.returncode}")
-    said = json.loads(done.stdout)
-    if said["failed"]:
-        print(f"  {said['failed']} of {said['requests']} requests failed: {said['errors']}")
-    return {"ops": said["requests"] - said["failed"], "ops_per_s": said["per_second"],
-            "p50_us": said["latency_ms"]["p50"] * 1e3, "p99_us": said["latency_ms"]["p99"] * 1e3,
-            "client_cpu_s": sum(said["client_cpu_seconds"].values()), "server_cpu_s": cluster.cpu() - cpu}
-
-
-def leader_of(nabata, cluster):
-    text = subprocess.run([nabata, "endpoint", "status", "--endpoints", cluster.endpoints, "-w", "json"],
-                          stdout=subprocess.PIPE, text=True, check=True).stdout
-    for row in json.loads(text):
-        if row["Status"]["header"]["member_id"] == row["Status"]["leader"]:
-            return row["Endpoint"]
-    return None
-
-
-def member_at(cluster, endpoint):
-    port = endpoint.rsplit(":", 1)[1]
-    for member in cluster.pids():
-        with open(os.path.join(cluster.dir, "command", member)) as f:
-            words = f.read().split("\n")
-        if any(port in word for word in words[words.index("--listen-client-urls"):][:2]):
-            return member
-    raise SystemExit(f"no member listens on {endpoint}")
-
-
-def outage(nabata, cluster):
-    """Seconds from kill -9 of the leader to the next acknowledged write through the survivors. A put that was
-    forwarded to the dead leader is answered only after 7 s by both, so no try waits longer than a moment."""
-    leader = leader_of(nabata, cluster)
-    member = member_at(cluster, leader)
-    rest = ",".join(e for e in cluster.endpoints.split(",") if not e.endswith(":" + leader.rsplit(":", 1)[1]))
-    pid = cluster.forget(member)
-    os.kill(pid, signal.SIGKILL)
-    begun = time.monotonic()
-    while True:
-        put = subprocess.run([nabata, "put", "--endpoints", rest, "--command-timeout=100ms", "outage", "over"],
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if put.returncode == 0:
-            break
-    took = time.monotonic() - begun
-    cluster.call("restart", member)
-    return took
-
-
-def restart_time(cluster):
-    """Seconds from starting a stopped member until its /health says true."""
-    member = sorted(cluster.pids())[0]
-    time.sleep(1)  # a commit of the backend, which both do every 100 ms
-    cluster.call("kill", member)
-    begun = time.monotonic()
-    cluster.call("restart", member)
-    return time.monotonic() - begun
-
-
-def idle_cpu(cluster, seconds):
-    before = cluster.cpu()
-    time.sleep(seconds)
-    return (cluster.cpu() - before) / seconds / 3
-
-
-def one_round(kind, binary, options):
-    cluster = Cluster(kind, binary)
-    results = {}
-    try:
-        results["memory_idle"] = max(rss for rss, _ in cluster.memory())
-        results["cpu_idle"] = idle_cpu(cluster, 3)
-        for name, verb, arguments in WORKLOADS:
-            results[name] = bench(options.nabata, cluster, verb, arguments, options.seconds)
-            print(f"  {kind:7} {name:32} {results[name]['ops_per_s']:12,.0f}/s   p50 "
-                  f"{results[name]['p50_us']:9,.0f} us   p99 {results[name]['p99_us']:9,.0f} us", flush=True)
-        results["outage_s"] = outage(options.nabata, cluster)
-    finally:
-        cluster.stop()
-    return results
-
-
-def million(kind, binary, options):
-    """Memory with many keys, and the time to start with them."""
-    cluster = Cluster(kind, binary)
-    try:
-        subprocess.run([options.nabata, "bench", "put", "--endpoints", cluster.endpoints, f"--total={options.keys}",
-                        f"--key-space-size={options.keys}", "--sequential-keys", "--clients=512", "--conns=8", "--key-size=16",
-                        "--val-size=256", "--json"], stdout=subprocess.DEVNULL, check=True)
-        time.sleep(2)
-        memory = cluster.memory()
-        return {"keys": options.keys, "resident": max(r for r, _ in memory), "anonymous": max(a for _, a in memory),
-                "restart_s": restart_time(cluster)}
-    finally:
-        cluster.stop()
-
-
-def median(rounds, get):
-    values = [get(r) for r in rounds]
-    return statistics.median(values), min(values), max(values)
-
-
-def print_table(data):
-    kinds = [k for k in ("nabata", "etcd") if k in data["rounds"]]
-    print(f"\n{'':34}" + "".join(f"{k:>30}" for k in kinds) + (f"{'ratio':>9}" if len(kinds) == 2 else ""))
-
-    def row(label, get, form, higher_is_better):
-        cells, medians = [], []
-        for k in kinds:
-            mid, low, high = median(data["rounds"][k], get)
-            medians.append(mid)
-            cells.append(f"{form(mid)} ({form(low)}..{form(high)})")
-        ratio = ""
-        if len(kinds) == 2 and min(medians) > 0:
-            ratio = medians[0] / medians[1] if higher_is_better else medians[1] / medians[0]
-            ratio = f"{ratio:8.1f}x"
-        print(f"{label:34}" + "".join(f"{c:>30}" for c in cells) + ratio)
-
-    for name, _, _ in WORKLOADS:
-        row(name + ", /s", lambda r: r[name]["ops_per_s"], lambda v: f"{v:,.0f}", True)
-        row("   p50 us", lambda r: r[name]["p50_us"], lambda v: f"{v:,.0f}", False)
-        row("   p99 us", lambda r: r[name]["p99_us"], lambda v: f"{v:,.0f}", False)
-        row("   server CPU us a request", lambda r: r[name]["server_cpu_s"] / max(1, r[name]["ops"]) * 1e6,
-            lambda v: f"{v:,.1f}", False)
-    row("leader killed: next write, ms", lambda r: r["outage_s"] * 1e3, lambda v: f"{v:,.0f}", False)
-    row("idle CPU a member, %", lambda r: r["cpu_idle"] * 100, lambda v: f"{v:.2f}", False)
-    row("idle memory a member, MiB", lambda r: r["memory_idle"] / 2**20, lambda v: f"{v:.1f}", False)
-    if "million" in data:
-        print(f"\nwith {data['million'][kinds[0]]['keys']:,} keys of 256-byte values")
-        for key, label, scale in (("resident", "resident memory, MiB", 2**20), ("anonymous", "of it anonymous, MiB", 2**20),
-                                  ("restart_s", "restart until healthy, s", 1)):
-            values = [data["million"][k][key] / scale for k in kinds]
-            ratio = f"{values[1] / values[0]:8.1f}x" if len(kinds) == 2 else ""
-            print(f"{label:34}" + "".join(f"{v:>30,.2f}" for v in values) + ratio)
-
-
-def main():
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--nabata", required=True)
-    p.add_argument("--etcd")
-    p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--seconds", type=int, default=5, help="a workload's length")
-    p.add_argument("--keys", type=int, default=1_000_000, help="for the memory figures; 0 leaves them out")
+def options_of(words: list[str]) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0], usage="bench/run.sh NABATA [options]")
+    p.add_argument("--nabata", required=True, help=argparse.SUPPRESS)
+    p.add_argument("--etcd", help=argparse.SUPPRESS)
+    p.add_argument("--rounds", type=int, default=3, help="of which the median counts (3)")
+    p.add_argument("--seconds", type=float, default=5, help="a load's length (5)")
+    p.add_argument("--only", metavar="ROW,...", help="these rows alone; --rows lists them")
+    p.add_argument("--ten-million", action="store_true",
+                   help="also memory and restart with 10,000,000 keys: half an hour, 16 GB of memory")
+    p.add_argument("--merge", action="store_true", help="keep the other rows of the file that is there")
+    p.add_argument("--docs", action="store_true", help="then write the tables and pictures of docs/performance.md")
+    p.add_argument("--rows", action="store_true", help="list the rows and end")
     p.add_argument("--out", default=os.path.join(HERE, "..", "build", "bench.json"))
-    options = p.parse_args()
-    kinds = {"nabata": options.nabata}
-    if options.etcd:
-        kinds["etcd"] = options.etcd
-    data = {"rounds": {k: [] for k in kinds}, "seconds": options.seconds, "cores": os.cpu_count()}
-    for i in range(options.rounds):
-        print(f"round {i + 1} of {options.rounds}", flush=True)
+    o = p.parse_args(words)
+    if o.rounds < 1 or o.seconds <= 0:
+        p.error("--rounds and --seconds must be above 0")
+    try:
+        o.wanted = rows.measures_of(o.only.split(",") if o.only else [r.name for r in rows.ROWS])
+    except KeyError as e:
+        p.error(f"there is no row {e}; --rows lists them")
+    if o.only is None and not o.ten_million:
+        o.wanted -= {"keys-10000000"}
+    if o.ten_million:
+        o.wanted |= {"keys-10000000"}
+    return o
+
+
+def version(binary: str) -> str:
+    words = subprocess.run([binary, "--version"], capture_output=True, text=True, errors="replace").stdout.split()
+    return next((w for w in words if w[:1].isdigit()), "unknown")
+
+
+def binaries(kind: str, binary: str) -> list[str]:
+    """What a user of that kind needs: nabata is one program; etcd's tools lie beside it if they could be built."""
+    tools = [os.path.join(os.path.dirname(binary), tool) for tool in ("etcdctl", "etcdutl")]
+    return [binary] + [t for t in tools if kind == "etcd" and os.access(t, os.X_OK)]
+
+
+def say(kind: str, name: str, result: dict) -> None:
+    if "error" in result:
+        text = f"FAILED: {result['error']}"
+    elif "ops_per_s" in result:
+        text = (f"{result['ops_per_s']:12,.0f}/s   p50 {result['p50_us']:9,.0f} µs   p99 {result['p99_us']:9,.0f} µs   "
+                f"CPU {result['server_cpu_us']:8,.1f} µs")
+    else:
+        text = "   ".join(f"{k} {rows.form(v) if isinstance(v, (int, float)) else v}" for k, v in result.items())
+    print(f"  {kind:7} {name:16} {text}", flush=True)
+
+
+class Report:
+    """The file, written again after each result, so that an interrupted run keeps what it has."""
+
+    def __init__(self, o: argparse.Namespace, kinds: dict[str, str]) -> None:
+        self.path = o.out
+        self.data = {"when": time.strftime("%Y-%m-%d"), "cores": os.cpu_count(), "rounds": o.rounds, "seconds": o.seconds,
+                     "versions": {k: version(b) for k, b in kinds.items()}, "runs": {k: {} for k in kinds}}
+        if o.merge and os.path.exists(o.out):
+            self.merge(o)
+
+    def merge(self, o: argparse.Namespace) -> None:
+        """The old file, without what is measured again now."""
+        fresh = self.data
+        with open(o.out, encoding="utf-8") as f:
+            self.data = json.load(f)
+        for kind in fresh["runs"]:
+            kept = self.data["runs"].get(kind, {})
+            self.data["runs"][kind] = {m: r for m, r in kept.items() if m not in o.wanted}
+        self.data.setdefault("again", []).append(
+            {"measures": sorted(o.wanted), **{k: fresh[k] for k in ("when", "rounds", "seconds", "versions")}})
+
+    def add(self, kind: str, name: str, result: dict) -> None:
+        say(kind, name, result)
+        self.data["runs"][kind].setdefault(name, []).append(result)
+        os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
+        with open(self.path + ".new", "w", encoding="utf-8") as f:
+            json.dump(self.data, f, indent=1)
+        os.replace(self.path + ".new", self.path)
+
+
+def measure_all(o: argparse.Namespace, kinds: dict[str, str], report: Report) -> None:
+    def run_of(kind: str) -> measures.Run:
+        return measures.Run(kind, kinds[kind], o.nabata, o.seconds, o.wanted, report.add)
+
+    if "size" in o.wanted:
         for kind, binary in kinds.items():
-            data["rounds"][kind].append(one_round(kind, binary, options))
-    if options.keys:
-        data["million"] = {}
-        for kind, binary in kinds.items():
-            print(f"{kind}: {options.keys:,} keys", flush=True)
-            data["million"][kind] = million(kind, binary, options)
-    print_table(data)
-    with open(options.out, "w") as f:
-        json.dump(data, f, indent=1)
-    print(f"\nwritten to {os.path.relpath(options.out)}; bench/plot.py draws it")
+            report.add(kind, "size", measures.size(binaries(kind, binary)))
+    rounds = o.rounds if o.wanted - MANY - {"size"} else 0
+    for i in range(rounds):
+        print(f"round {i + 1} of {rounds}", flush=True)
+        for kind in kinds:
+            measures.measure_round(run_of(kind))
+    if o.wanted & MANY:
+        print("many keys", flush=True)
+        for kind in kinds:
+            measures.measure_many_keys(run_of(kind))
+
+
+def write_docs(out: str) -> None:
+    """The page, and its pictures where there is matplotlib: Debian's is only seen by Debian's python."""
+    subprocess.run([sys.executable, os.path.join(HERE, "page.py"), out], check=True)
+    python = "/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable
+    if subprocess.run([python, os.path.join(HERE, "plot.py"), out]).returncode != 0:
+        print("the pictures are the old ones: bench/plot.py needs matplotlib (python3-matplotlib)")
+
+
+def main() -> int:
+    o = options_of(sys.argv[1:])
+    if o.rows:
+        for row in rows.ROWS:
+            print(f"{row.name:20} {row.group}: {row.label}, {row.unit}")
+        return 0
+    kinds = {"nabata": o.nabata, **({"etcd": o.etcd} if o.etcd else {})}
+    report = Report(o, kinds)
+    begun = time.monotonic()
+    interrupted = False
+    try:
+        measure_all(o, kinds, report)
+    except KeyboardInterrupt:
+        print("\ninterrupted: what follows is what there is")
+        interrupted = True
+    print(rows.as_text(report.data))
+    if o.docs and not interrupted:
+        write_docs(o.out)
+    print(f"\ntook {(time.monotonic() - begun) / 60:.1f} min; written to {os.path.relpath(o.out)}")
+    return 1 if interrupted else 0
 
 
 if __name__ == "__main__":

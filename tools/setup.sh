@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a verb of the Makefile needs, and only those that are missing.
 #
-#     tools/setup.sh [build|test|lint|fuzz|bench]...     (default: build)
+#     tools/setup.sh [build|test|lint|fuzz|bench|plots]...     (default: build)
 #
 # Needs root or sudo when something is missing. Elsewhere than on Debian and its kin it names what is needed.
 set -eu
@@ -13,6 +13,7 @@ test="$build curl iproute2 openssl procps python3"
 lint="$build clang clang-format clang-tidy python3 shellcheck"
 fuzz="$build clang libclang-rt-14-dev"
 bench="$build curl procps python3"
+plots="python3 python3-matplotlib"
 # tests that use them are skipped without them; those of the second line push, pull and run images (17 MB to fetch)
 optional_for_test="etcd-client shellcheck valgrind
     docker-registry crun podman busybox-static"
@@ -26,8 +27,9 @@ for profile in "${@:-build}"; do
     lint) wanted="$wanted $lint" ;;
     fuzz) wanted="$wanted $fuzz" ;;
     bench) wanted="$wanted $bench" ;;
+    plots) wanted="$wanted $plots" ;;
     *)
-        echo "setup: unknown profile '$profile' (known: build, test, lint, fuzz, bench)" >&2
+        echo "setup: unknown profile '$profile' (known: build, test, lint, fuzz, bench, plots)" >&2
         exit 2
         ;;
     esac

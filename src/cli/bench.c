@@ -4,6 +4,7 @@
 #include "base/random.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "cli/pace.h"
 #include "cli/progress.h"
 
 #include <inttypes.h>
@@ -11,8 +12,19 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
-enum { CLIENTS_MAX = 100000, CONNS_MAX = 10000, KEY_SIZE_MAX = 4096, VALUE_SIZE_MAX = 8 << 20 };
+enum {
+    CLIENTS_MAX = 100000,
+    CONNS_MAX = 10000,
+    OPENING_MAX = 64,
+    KEY_SIZE_MAX = 4096,
+    VALUE_SIZE_MAX = 8 << 20
+};
+
+/* With --rate: how long after the end of the load those that were due are still sent. */
+static const uint64_t grace_ns = 10 * CLI_NS_PER_S;
 
 enum bench_kind { BENCH_PUT, BENCH_RANGE, BENCH_TXN };
 
@@ -24,7 +36,7 @@ struct bench_client {
     struct bench_client *next; /* in the list of idle ones */
     size_t endpoint;
     unsigned lane;
-    uint64_t begun_ns; /* or when it should have begun, with --rate */
+    uint64_t begun_ns; /* or when it was due, with --rate */
 };
 
 struct bench {
@@ -35,10 +47,9 @@ struct bench {
     struct bench_client *idle;
     struct nb_random random;
     struct nb_buf key, value, request; /* owned */
-    uint64_t total;                    /* 0: until end_ns */
-    uint64_t begun, in_flight;
-    uint64_t start_ns, end_ns; /* end_ns 0: none */
-    uint64_t rate;             /* a second; 0: as fast as answers come */
+    struct pace pace;                  /* total 0: until end_ns; rate 0: as fast as answers come */
+    uint64_t in_flight;
+    int clock; /* with a rate: a descriptor that is readable when a request may be due; or -1 */
     uint64_t key_space, limit;
     size_t key_size;
     bool sequential, serializable, stop;
@@ -52,7 +63,7 @@ struct bench {
 static void next_key(struct bench *b)
 {
     uint64_t number =
-        b->sequential ? b->begun % b->key_space : nb_random_below(&b->random, b->key_space);
+        b->sequential ? b->pace.begun % b->key_space : nb_random_below(&b->random, b->key_space);
     nb_buf_clear(&b->key);
     uint8_t *digits = nb_buf_extend(&b->key, b->key_size);
     for (size_t i = b->key_size; i > 0; i--) {
@@ -139,7 +150,7 @@ static void on_done(void *user, const struct client_reply *reply)
         histogram_add(&b->result.latency, net_now_ns() - client->begun_ns);
     } else {
         bench_error_add(&b->result,
-                        reply->error[0] != '\0' ? reply->error : rpc_status_name(reply->status));
+                        reply->error[0] != '\0' ? reply->error : rpc_status_name(reply->status), 1);
         /* Who cannot connect would only fill the list of errors. */
         b->stop = b->stop || (!reply->sent && b->result.done == b->result.failed);
     }
@@ -148,14 +159,18 @@ static void on_done(void *user, const struct client_reply *reply)
     send_more(b);
 }
 
-static void send_one(struct bench *b, uint64_t begin_ns)
+static void send_one(struct bench *b, uint64_t now_ns)
 {
     struct bench_client *client = b->idle;
     b->idle = client->next;
-    client->begun_ns = begin_ns;
+    client->begun_ns = now_ns;
+    if (b->pace.rate > 0) {
+        client->begun_ns = pace_due_ns(&b->pace);
+        histogram_add(&b->result.late, now_ns - client->begun_ns);
+    }
     nb_buf_clear(&b->request);
     kinds[b->kind].build(b);
-    b->begun++;
+    b->pace.begun++;
     b->in_flight++;
     struct client_request request = {
         .path = kinds[b->kind].path,
@@ -170,34 +185,75 @@ static void send_one(struct bench *b, uint64_t begin_ns)
     (void)client_start(b->cli->client, &request);
 }
 
+/* With a rate what was due is still sent when the time is over, so that a stall at the end is seen
+ * like any other; but not for ever, if the rate is more than the cluster can do. */
 static bool is_over(const struct bench *b, uint64_t now_ns)
 {
-    return b->stop || (b->total > 0 && b->begun >= b->total) ||
-           (b->end_ns > 0 && now_ns >= b->end_ns);
-}
-
-/* When request number `begun` should begin. */
-static uint64_t due_ns(const struct bench *b)
-{
-    uint64_t seconds = b->begun / b->rate, rest = b->begun % b->rate;
-    return b->start_ns + seconds * CLI_NS_PER_S + rest * CLI_NS_PER_S / b->rate;
+    const struct pace *p = &b->pace;
+    if (p->rate > 0) {
+        bool late = p->end_ns > 0 && now_ns >= p->end_ns + grace_ns;
+        return b->stop || late || pace_is_over(p);
+    }
+    return b->stop || (p->total > 0 && p->begun >= p->total) ||
+           (p->end_ns > 0 && now_ns >= p->end_ns);
 }
 
 static void send_more(struct bench *b)
 {
     while (b->idle != NULL) {
         uint64_t now_ns = net_now_ns();
-        uint64_t begin_ns = b->rate > 0 ? due_ns(b) : now_ns;
-        if (is_over(b, now_ns) || begin_ns > now_ns) {
+        bool due = b->pace.rate == 0 || pace_is_due(&b->pace, now_ns);
+        if (is_over(b, now_ns) || !due) {
             return;
         }
-        send_one(b, begin_ns);
+        send_one(b, now_ns);
     }
 }
 
-static void on_pace(void *user)
+static void on_clock(void *user)
 {
-    send_more(user);
+    struct bench *b = user;
+    uint64_t expirations;
+    if (read(b->clock, &expirations, sizeof expirations) > 0) {
+        send_more(b);
+    }
+}
+
+/* The loop's own timers are of millisecond grain, which at thousands a second would come in bursts
+ * and be seen as latency. */
+static struct net_watch *clock_start(struct bench *b)
+{
+    b->clock = -1;
+    if (b->pace.rate == 0) {
+        return NULL;
+    }
+    uint64_t tick_ns = pace_tick_ns(&b->pace);
+    struct timespec tick = {.tv_sec = (time_t)(tick_ns / CLI_NS_PER_S),
+                            .tv_nsec = (long)(tick_ns % CLI_NS_PER_S)};
+    struct itimerspec every = {.it_interval = tick, .it_value = tick};
+    b->clock = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    nb_assert(b->clock >= 0);
+    int failed = timerfd_settime(b->clock, 0, &every, NULL);
+    nb_assert(failed == 0);
+    return net_watch_create(client_loop(b->cli->client), b->clock, on_clock, b);
+}
+
+static void clock_stop(struct bench *b, struct net_watch *watch)
+{
+    net_watch_destroy(watch);
+    if (b->clock >= 0) {
+        (void)close(b->clock);
+    }
+}
+
+/* What nobody was free to send. [pace P2] */
+static void count_missed(struct bench *b)
+{
+    if (b->pace.rate > 0 && !b->result.interrupted) {
+        uint64_t missed = pace_missed(&b->pace, net_now_ns());
+        b->result.done += missed;
+        bench_error_add(&b->result, "never sent: all clients were busy", missed);
+    }
 }
 
 static void on_show(void *user)
@@ -210,7 +266,8 @@ static void on_show(void *user)
     char note[64];
     double rate = (double)(b->result.done - b->shown_done) * 1e9 / (double)(now_ns - b->shown_ns);
     (void)snprintf(note, sizeof note, "%.0f/s, %" PRIu64 " failed", rate, b->result.failed);
-    uint64_t part = b->total > 0 ? b->result.done : (now_ns - b->start_ns) / CLI_NS_PER_MS;
+    uint64_t part =
+        b->pace.total > 0 ? b->result.done : (now_ns - b->pace.start_ns) / CLI_NS_PER_MS;
     progress_set(&b->progress, part, now_ns, note);
     b->shown_done = b->result.done;
     b->shown_ns = now_ns;
@@ -232,29 +289,27 @@ static void run_load(struct bench *b)
 {
     struct net_loop *loop = client_loop(b->cli->client);
     struct rusage before, after;
-    struct net_timer *pace = net_timer_create(loop, on_pace, b);
     struct net_timer *show = net_timer_create(loop, on_show, b);
     struct net_signal *interrupt = net_signal_create(loop, SIGINT, on_interrupt, b);
     uint64_t duration_ns = (uint64_t)nb_options_duration_ns(&b->cli->options, "duration");
     (void)getrusage(RUSAGE_SELF, &before);
     progress_begin(&b->progress, kinds[b->kind].name,
-                   b->total > 0 ? b->total : duration_ns / CLI_NS_PER_MS);
-    b->start_ns = b->shown_ns = net_now_ns();
-    b->end_ns = duration_ns > 0 ? b->start_ns + duration_ns : 0;
+                   b->pace.total > 0 ? b->pace.total : duration_ns / CLI_NS_PER_MS);
+    b->pace.start_ns = b->shown_ns = net_now_ns();
+    b->pace.end_ns = duration_ns > 0 ? b->pace.start_ns + duration_ns : 0;
     net_timer_start(show, 200 * CLI_NS_PER_MS, 200 * CLI_NS_PER_MS);
-    if (b->rate > 0) {
-        net_timer_start(pace, CLI_NS_PER_MS, CLI_NS_PER_MS);
-    }
+    struct net_watch *clock = clock_start(b);
     send_more(b);
     while (b->in_flight > 0 || !is_over(b, net_now_ns())) {
         (void)net_loop_run_once(loop, true);
     }
-    b->result.took_ns = net_now_ns() - b->start_ns;
+    b->result.took_ns = net_now_ns() - b->pace.start_ns;
+    count_missed(b);
     (void)getrusage(RUSAGE_SELF, &after);
     b->result.cpu_user_ns = cpu_ns(after.ru_utime) - cpu_ns(before.ru_utime);
     b->result.cpu_system_ns = cpu_ns(after.ru_stime) - cpu_ns(before.ru_stime);
     progress_end(&b->progress);
-    net_timer_destroy(pace);
+    clock_stop(b, clock);
     net_timer_destroy(show);
     net_signal_destroy(interrupt);
 }
@@ -296,6 +351,30 @@ static size_t find_leader(struct cli *cli)
     return found;
 }
 
+static void on_opened(void *user, const struct client_reply *reply)
+{
+    (void)user;
+    (void)reply; /* who cannot connect is told by the load */
+}
+
+/* So that no request's latency has the making of its connection in it. */
+static void open_connections(struct bench *b)
+{
+    for (unsigned i = 0; i < b->result.conns; i++) {
+        const struct bench_client *client = &b->clients[i];
+        struct client_request request = {.path = "/grpc.health.v1.Health/Check",
+                                         .flags = CLIENT_FAIL_FAST,
+                                         .endpoint = client->endpoint,
+                                         .lane = client->lane,
+                                         .on_done = on_opened};
+        (void)client_start(b->cli->client, &request);
+        if (i % OPENING_MAX == OPENING_MAX - 1) {
+            client_run(b->cli->client, NULL); /* no more at a time than a backlog takes */
+        }
+    }
+    client_run(b->cli->client, NULL);
+}
+
 /* Connection k of `conns` is lane k / n of endpoint k % n; client i uses connection i % conns. */
 static int connect_clients(struct bench *b, unsigned client_count, unsigned conns)
 {
@@ -323,7 +402,8 @@ static int connect_clients(struct bench *b, unsigned client_count, unsigned conn
         b->idle = client;
     }
     b->result.clients = client_count;
-    b->result.conns = conns;
+    b->result.conns = conns < client_count ? conns : client_count;
+    open_connections(b);
     return code;
 }
 
@@ -332,11 +412,11 @@ static int read_options(struct bench *b)
     const struct nb_options *o = &b->cli->options;
     uint64_t clients = nb_options_uint64(o, "clients"), conns = nb_options_uint64(o, "conns");
     uint64_t value_size = nb_options_uint64(o, "val-size");
-    b->total = nb_options_uint64(o, "total");
+    b->pace.total = nb_options_uint64(o, "total");
     if (nb_options_duration_ns(o, "duration") > 0 && !nb_options_given(o, "total")) {
-        b->total = 0;
+        b->pace.total = 0;
     }
-    b->rate = nb_options_uint64(o, "rate");
+    b->pace.rate = nb_options_uint64(o, "rate");
     b->key_size = nb_options_uint64(o, "key-size");
     b->key_space = nb_options_uint64(o, "key-space-size");
     b->limit = nb_options_uint64(o, "limit");
@@ -353,7 +433,7 @@ static int read_options(struct bench *b)
                         "--key-space-size at least 1",
                         KEY_SIZE_MAX, VALUE_SIZE_MAX);
     }
-    if (b->total == 0 && nb_options_duration_ns(o, "duration") <= 0) {
+    if (b->pace.total == 0 && nb_options_duration_ns(o, "duration") <= 0) {
         return cli_fail(CLI_BAD_ARGUMENTS, "--total or --duration must be above 0");
     }
     memset(nb_buf_extend(&b->value, value_size), 'v', value_size);
@@ -407,7 +487,7 @@ static const struct nb_option rows[] = {
     {.name = "conns", .type = NB_OPTION_UINT64, .default_text = "1", .help = "connections that the clients share, spread over the endpoints"},
     {.name = "total", .type = NB_OPTION_UINT64, .default_text = "10000", .help = "requests in all"},
     {.name = "duration", .type = NB_OPTION_DURATION, .default_text = "0s", .help = "instead of --total, or what ends first: how long to go on"},
-    {.name = "rate", .type = NB_OPTION_UINT64, .help = "requests a second at fixed times (latency counts from then); 0: as fast as answers come"},
+    {.name = "rate", .type = NB_OPTION_UINT64, .help = "requests a second, each due at its time: latency counts from then, and who is due waits for a free client; 0: as fast as answers come"},
     {.name = "key-size", .type = NB_OPTION_UINT64, .default_text = "8", .metavar = "BYTES", .help = "bytes of a key"},
     {.name = "val-size", .type = NB_OPTION_UINT64, .default_text = "8", .metavar = "BYTES", .help = "bytes of a value"},
     {.name = "key-space-size", .type = NB_OPTION_UINT64, .default_text = "1", .help = "how many different keys"},
@@ -426,7 +506,8 @@ static const struct nb_options_example examples[] = {
      "how etcd's own numbers are taken"},
     {"nabata bench range --clients 64 --conns 8 --duration 10s --consistency s",
      "reads for ten seconds"},
-    {"nabata bench txn --rate 500 --clients 100 --duration 30s", "latency under a steady load"},
+    {"nabata bench put --rate 5000 --clients 5000 --conns 100 --duration 30s",
+     "an open loop: a server that stalls is seen in the latencies"},
 };
 
 const struct cli_command cli_command_bench_put = {

@@ -8,24 +8,27 @@
 
 enum { BAR_COLUMNS = 40, ROWS = 10 };
 
-void bench_error_add(struct bench_result *r, const char *text)
+void bench_error_add(struct bench_result *r, const char *text, uint64_t count)
 {
-    r->failed++;
+    if (count == 0) {
+        return;
+    }
+    r->failed += count;
     for (size_t i = 0; i < r->error_count; i++) {
         if (strncmp(r->errors[i].text, text, sizeof r->errors[i].text - 1) == 0) {
-            r->errors[i].count++;
+            r->errors[i].count += count;
             return;
         }
     }
     if (r->error_count == BENCH_ERRORS_MAX) {
         struct bench_error *last = &r->errors[BENCH_ERRORS_MAX - 1];
         (void)snprintf(last->text, sizeof last->text, "other errors");
-        last->count++;
+        last->count += count;
         return;
     }
     struct bench_error *fresh = &r->errors[r->error_count++];
     (void)snprintf(fresh->text, sizeof fresh->text, "%s", text);
-    fresh->count = 1;
+    fresh->count = count;
 }
 
 static double ms(uint64_t ns)
@@ -83,7 +86,12 @@ void bench_report_text(const struct bench_result *r, struct nb_buf *out)
             nb_buf_printf(out, "  %-10s  %12.3f ms\n", points[i].name,
                           ms(histogram_at(&r->latency, points[i].per_100k)));
         }
-        nb_buf_printf(out, "  %-10s  %12.3f ms\n\n", "max", ms(r->latency.max));
+        nb_buf_printf(out, "  %-10s  %12.3f ms\n", "max", ms(r->latency.max));
+        if (r->late.count > 0) {
+            nb_buf_printf(out, "  sent late by %.3f ms (p50), %.3f ms (p99)\n",
+                          ms(histogram_at(&r->late, 50000)), ms(histogram_at(&r->late, 99000)));
+        }
+        nb_buf_append_str(out, "\n");
         bars(&r->latency, out);
     }
     if (r->error_count > 0) {
@@ -109,6 +117,9 @@ void bench_report_json(const struct bench_result *r, struct nb_buf *out)
                   ms(h->min), ms(histogram_mean(h)), ms(histogram_at(h, 50000)),
                   ms(histogram_at(h, 90000)), ms(histogram_at(h, 99000)),
                   ms(histogram_at(h, 99900)), ms(h->max));
+    nb_buf_printf(out, "\"late_ms\":{\"p50\":%.6f,\"p99\":%.6f,\"max\":%.6f},",
+                  ms(histogram_at(&r->late, 50000)), ms(histogram_at(&r->late, 99000)),
+                  ms(r->late.max));
     nb_buf_printf(out, "\"client_cpu_seconds\":{\"user\":%.6f,\"system\":%.6f},\"errors\":{",
                   (double)r->cpu_user_ns / 1e9, (double)r->cpu_system_ns / 1e9);
     for (size_t i = 0; i < r->error_count; i++) {

@@ -435,8 +435,8 @@ int cli_main(int argc, char **argv, char *const *envp)
         return cli_command_server.run_raw(argc, argv);
     }
     struct cli cli = {.program = strcmp(name, "etcdctl") == 0 ? "etcdctl" : "nabata"};
+    char version[] = "version";
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-        char version[] = "version";
         argv[1] = version;
     }
     nb_options_init(&cli.options);

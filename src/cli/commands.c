@@ -31,6 +31,7 @@ const struct cli_command *const cli_commands[] = {
     &cli_command_bench_put,
     &cli_command_bench_range,
     &cli_command_bench_txn,
+    &cli_command_bench_hold,
     &cli_command_version,
 };
 const size_t cli_command_count = NB_ARRAY_LEN(cli_commands);

@@ -29,6 +29,7 @@ extern const struct cli_command cli_command_recover;
 extern const struct cli_command cli_command_bench_put;
 extern const struct cli_command cli_command_bench_range;
 extern const struct cli_command cli_command_bench_txn;
+extern const struct cli_command cli_command_bench_hold;
 extern const struct cli_command cli_command_version;
 
 #endif

@@ -130,6 +130,12 @@ def unknown_flag_names_the_nearest():
 
 
 @test
+def version_as_a_flag_is_the_command():
+    as_flag, as_command = (subprocess.run([NABATA, word], capture_output=True) for word in ("--version", "version"))
+    assert as_flag.returncode == 0 and as_flag.stdout == as_command.stdout != b"", as_flag
+
+
+@test
 def flag_without_support_is_refused_with_a_word():
     Member("tls", extra=["--cert-file=/x"]).fails(2, r"cert-file.*not supported")
 
