@@ -6,6 +6,7 @@
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -254,6 +255,40 @@ def garbage_on_the_ports_costs_little_and_kills_nothing():
     with open(f"/proc/{m.process.pid}/status") as f:
         resident = int(re.search(r"VmRSS:\s+(\d+)", f.read()).group(1))
     assert resident < 200 * 1024, f"resident {resident} KiB after garbage"
+    assert m.stop() == 0
+
+
+@test
+def N16_clients_cannot_keep_members_and_probes_out():
+    metrics = free_port()
+    m = Member("crowd", extra=["--listen-metrics-urls", f"http://127.0.0.1:{metrics}"]).start().ready()
+    resource.prlimit(m.process.pid, resource.RLIMIT_NOFILE, (100, 100))
+    crowd = []
+    try:
+        for _ in range(150):
+            crowd.append(socket.create_connection(("127.0.0.1", m.client), 5))
+        said = http(metrics, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 200 "), said
+        said = http(m.peer, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 400 "), said
+    finally:
+        for s in crowd:
+            s.close()
+    holds(m, 0)
+    assert m.stop() == 0
+
+
+@test
+def N16_the_limit_of_descriptors_is_raised_to_what_is_allowed():
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, old[1]))  # what the child starts with
+    try:
+        m = Member("limit").start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)
+    m.ready()
+    soft, hard = resource.prlimit(m.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard, (soft, hard)
     assert m.stop() == 0
 
 
