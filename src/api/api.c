@@ -1,7 +1,7 @@
 /* api: the ports, their connections, and the table of methods. */
 #include "api/internal.h"
 
-enum { LISTENER_COUNT_MAX = 32, OUTPUT_BYTES_A_FLUSH = 1 << 20 };
+enum { LISTENER_COUNT_MAX = 32, OUTPUT_BYTES_A_FLUSH = 1 << 20, SCRATCH_KEPT_BYTES = 4 << 20 };
 
 static const uint64_t tick_ns = 100 * 1000 * 1000;
 
@@ -273,6 +273,9 @@ void api_wake(struct api *a)
 
 void api_turn(struct api *a)
 {
+    if (a->scratch.capacity > SCRATCH_KEPT_BYTES) {
+        nb_buf_deinit(&a->scratch); /* one large answer is no reason to keep its size for ever */
+    }
     if (a->jobs != NULL) {
         api_jobs_step(a);
     }
