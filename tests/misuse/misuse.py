@@ -83,7 +83,8 @@ class Member:
         return said
 
     def text(self):
-        with open(self.log) as f:
+        with open(self.log, "a+") as f:
+            f.seek(0)
             return f.read()
 
     def ctl(self, *arguments):
@@ -165,6 +166,23 @@ def W17_second_process_on_one_folder_is_refused():
         holds(m, 3)
     finally:
         m.stop()
+
+
+@test
+def Z07_closed_standard_descriptors_are_not_taken_by_files():
+    m = Member("closed")
+    m.process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *m.command()])
+    m.ready()
+    for fd in range(3):
+        assert os.readlink(f"/proc/{m.process.pid}/fd/{fd}") == "/dev/null", os.readlink(f"/proc/{m.process.pid}/fd/{fd}")
+    fill(m)
+    assert m.stop() == 0
+    m.start().ready()
+    holds(m)
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", NABATA, "get", "key1", "--endpoints",
+                           f"127.0.0.1:{m.client}"], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 6 and done.stderr == "Error: writing output: Bad file descriptor\n", done
+    assert m.stop() == 0
 
 
 @test
