@@ -325,6 +325,11 @@ def requests_that_are_wrong_get_etcds_words():
     assert code != 0 and "key is not provided" in err, err
     code, _, err = m.ctl("put", "big", "x" * 20000)
     assert code != 0 and "request is too large" in err, err
+    done = subprocess.run([NABATA, "put", "huge", "--endpoints", f"127.0.0.1:{m.client}"], input="x" * 700000,
+                          capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 1 and "received message larger than max (700010 vs. 534288)\n" in done.stderr, done.stderr
+    code, _, err = m.ctl("get", "k", "--print-value-only", "-w", "json")
+    assert code == 128 and "print-value-only is only for `--write-out=simple`" in err, err
     code, _, err = m.ctl("get", "k", "--rev=999")
     assert code != 0 and "required revision is a future revision" in err, err
     code, _, err = m.ctl("compaction", "999")
