@@ -1,7 +1,7 @@
 /* api: the ports, their connections, and the table of methods. */
 #include "api/internal.h"
 
-enum { LISTENER_COUNT_MAX = 32, OUTPUT_BYTES_A_FLUSH = 1 << 20 };
+enum { LISTENER_COUNT_MAX = 32, OUTPUT_BYTES_A_FLUSH = 1 << 20, SCRATCH_KEPT_BYTES = 4 << 20 };
 
 static const uint64_t tick_ns = 100 * 1000 * 1000;
 
@@ -252,7 +252,10 @@ enum nb_status api_listen(struct api *a, enum api_port port, const struct net_ad
 {
     nb_assert(a->listener_count < LISTENER_COUNT_MAX);
     nb_assert(a->config.replica != NULL || port == API_PORT_METRICS);
-    struct net_listen_options options = {.reuse_port = a->config.reuse_port};
+    struct net_listen_options options = {.reuse_port = a->config.reuse_port,
+                                         .descriptor_reserve = port == API_PORT_CLIENT
+                                                                   ? NET_RESERVE_CLIENTS
+                                                                   : NET_RESERVE_PROBES};
     struct net_listener *listener;
     enum nb_status status = net_listener_open(
         a->config.loop, at, &options, port == API_PORT_CLIENT ? on_client : on_metrics_client, a,
@@ -270,6 +273,9 @@ void api_wake(struct api *a)
 
 void api_turn(struct api *a)
 {
+    if (a->scratch.capacity > SCRATCH_KEPT_BYTES) {
+        nb_buf_deinit(&a->scratch); /* one large answer is no reason to keep its size for ever */
+    }
     if (a->jobs != NULL) {
         api_jobs_step(a);
     }

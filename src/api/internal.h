@@ -99,6 +99,10 @@ enum api_step {
     API_STEP_DONE,    /* answered, or nobody is left to answer: the job is freed */
 };
 
+/* So many of the long answers that have work to do get to do a piece in one turn, the others in the
+ * next ones: clients that ask for thousands at once must not keep heartbeats waiting. [E11, H14] */
+enum { API_JOBS_A_TURN = 16 };
+
 /* A long answer, a bounded piece a turn. */
 struct api_job {
     struct api_holder holder; /* call NULL: the next step must be the last */

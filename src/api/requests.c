@@ -252,37 +252,48 @@ void api_job_add(struct api *a, struct rpc_call *call, struct api_job *job)
     api_wake(a);
 }
 
+static void release_job(struct api_job *job)
+{
+    if (job->release != NULL) {
+        job->release(job);
+    }
+    nb_free(job);
+}
+
+/* Behind the last one of the list. */
+static void append_jobs(struct api_job **list, struct api_job *jobs)
+{
+    while (*list != NULL) {
+        list = &(*list)->next;
+    }
+    *list = jobs;
+}
+
 void api_jobs_step(struct api *a)
 {
     /* Off the list while they run, so that a job that is added meanwhile is not lost. */
     struct api_job *jobs = a->jobs, *stay = NULL;
-    bool more = false;
+    struct api_job **end = &stay;
+    size_t worked = 0;
     a->jobs = NULL;
-    while (jobs != NULL) {
+    while (jobs != NULL && worked < API_JOBS_A_TURN) {
         struct api_job *job = jobs;
         jobs = job->next;
         enum api_step step = job->step(job);
-        more = more || step == API_STEP_MORE;
-        if (step != API_STEP_DONE) {
-            job->next = stay;
-            stay = job;
-            continue;
+        worked += step == API_STEP_MORE ? 1 : 0;
+        if (step == API_STEP_DONE) {
+            release_job(job);
+        } else {
+            job->next = NULL;
+            *end = job;
+            end = &job->next;
         }
-        if (job->release != NULL) {
-            job->release(job);
-        }
-        nb_free(job);
     }
-    more = more || a->jobs != NULL;
-    while (stay != NULL) {
-        struct api_job *job = stay;
-        stay = job->next;
-        job->next = a->jobs;
-        a->jobs = job;
-    }
-    if (more) {
+    if (worked != 0 || jobs != NULL || a->jobs != NULL) {
         api_wake(a);
     }
+    append_jobs(&jobs, stay); /* whose turn it was come last in the next one */
+    append_jobs(&a->jobs, jobs);
 }
 
 void api_jobs_drop(struct api *a)
@@ -290,9 +301,6 @@ void api_jobs_drop(struct api *a)
     while (a->jobs != NULL) {
         struct api_job *job = a->jobs;
         a->jobs = job->next;
-        if (job->release != NULL) {
-            job->release(job);
-        }
-        nb_free(job);
+        release_job(job);
     }
 }

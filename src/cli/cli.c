@@ -84,7 +84,7 @@ int cli_fail_call(const struct client_answer *answer)
                         "more time with --command-timeout)",
                         answer->error);
     }
-    if (answer->status == RPC_RESOURCE_EXHAUSTED) {
+    if (answer->status == RPC_RESOURCE_EXHAUSTED && strstr(answer->error, "space") != NULL) {
         return cli_fail(CLI_ERROR, "%s (delete keys and compact, or raise the server's quota)",
                         answer->error);
     }

@@ -72,6 +72,8 @@ static int run(struct cli *cli)
     } else if (request.count_only && cli->format.kind == FORMAT_SIMPLE) {
         code = cli_fail(CLI_BAD_ARGUMENTS,
                         "--count-only is only for `--write-out=fields` and `--write-out=json`");
+    } else if (cli->format.value_only && cli->format.kind != FORMAT_SIMPLE) {
+        code = cli_fail(CLI_BAD_ARGUMENTS, "print-value-only is only for `--write-out=simple`");
     } else if (request.keys_only && cli->format.value_only) {
         code = cli_fail(CLI_BAD_ARGUMENTS, "--keys-only and --print-value-only leave nothing");
     } else {

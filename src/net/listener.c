@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG_DEFAULT = 1024, RESERVE_DEFAULT = 32, RETRY_MS = 1000 };
+enum { BACKLOG_DEFAULT = 1024, RETRY_MS = 1000 };
 
 struct net_listener {
     union {
@@ -194,7 +194,8 @@ enum nb_status net_listener_open(struct net_loop *loop, const struct net_address
     l->loop = loop;
     l->on_accept = on_accept;
     l->user = user;
-    l->reserve = options->descriptor_reserve != 0 ? options->descriptor_reserve : RESERVE_DEFAULT;
+    l->reserve =
+        options->descriptor_reserve != 0 ? options->descriptor_reserve : NET_RESERVE_CLIENTS;
     (void)uv_timer_init(&loop->uv, &l->retry);
     l->retry.data = l;
     l->open_handles = 1;

@@ -182,11 +182,15 @@ void net_resolve_cancel(struct net_resolve *resolve);
 
 /* ---- listening ---- */
 
+/* So that those who come in any number leave room for the few that must get in. [N16] */
+enum { NET_RESERVE_CLIENTS = 32, NET_RESERVE_PROBES = 24, NET_RESERVE_PEERS = 12 };
+
 struct net_listen_options {
     bool reuse_port; /* SO_REUSEPORT; SO_REUSEADDR is always set */
     int backlog;     /* 0: 1024 */
     /* Accepting pauses while fewer than this many descriptors are free; they are kept for the disk
-     * and for peers. 0: 32. Accepting goes on when connections close, or after a second. [N16] */
+     * and for whoever has a smaller reserve. 0: NET_RESERVE_CLIENTS. Accepting goes on when
+     * connections close, or after a second. [N16] */
     unsigned descriptor_reserve;
 };
 

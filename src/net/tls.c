@@ -74,6 +74,8 @@ enum nb_status net_tls_context_client(struct nb_bytes ca_pem, struct net_tls_con
     ERR_clear_error(); /* the end of the file counts as one */
     nb_assert(SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL);
+    /* Each certificate of the file is trusted as it is, signed by itself or not: as Go does. */
+    nb_assert(X509_STORE_set_flags(SSL_CTX_get_cert_store(ssl), X509_V_FLAG_PARTIAL_CHAIN) == 1);
     /* What is held may move between two tries to write it. */
     (void)SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     (void)SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION);

@@ -12,9 +12,10 @@ struct pair {
     struct net_error error;
 };
 
-static void pair_init(struct pair *p, const char *host, const char *san, int version_max)
+static void pair_init_below(struct pair *p, struct certificates_identity authority,
+                            const char *host, const char *san, int version_max)
 {
-    *p = (struct pair){.authority = certificates_make(NULL, "authority", NULL, 86400)};
+    *p = (struct pair){.authority = authority};
     p->server = certificates_make(&p->authority, host, san, 86400);
     BIO *bio = BIO_new(BIO_s_mem());
     assert_int_equal(PEM_write_bio_X509(bio, p->authority.cert), 1);
@@ -36,6 +37,11 @@ static void pair_init(struct pair *p, const char *host, const char *san, int ver
     (void)BIO_set_mem_eof_return(in, -1);
     SSL_set_bio(p->ssl, in, out);
     SSL_set_accept_state(p->ssl);
+}
+
+static void pair_init(struct pair *p, const char *host, const char *san, int version_max)
+{
+    pair_init_below(p, certificates_make(NULL, "authority", NULL, 86400), host, san, version_max);
 }
 
 static void pair_deinit(struct pair *p)
@@ -161,12 +167,31 @@ static void K03_only_the_dialled_name_will_do(void **state)
     }
 }
 
+/* A cluster's authority may itself be signed by one that nobody tells us of; Go's clients, for which
+ * such files are made, trust it. */
+static void an_authority_that_another_one_signed_is_trusted(void **state)
+{
+    (void)state;
+    struct certificates_identity root = certificates_make(NULL, "root", NULL, 86400);
+    struct pair p;
+    pair_init_below(&p, certificates_make_authority(&root, "middle", 86400), "a.example",
+                    "DNS:a.example", TLS1_3_VERSION);
+    assert_int_equal(net_tls_send(p.tls, nb_bytes_str("secret"), &p.out, &p.error), NB_OK);
+    enum nb_status status = shake_hands(&p, SIZE_MAX);
+    if (status != NB_OK) {
+        fail_msg("%s: %s", nb_status_name(status), p.error.text);
+    }
+    pair_deinit(&p);
+    certificates_deinit(&root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_session_talks_however_its_bytes_are_cut),
         cmocka_unit_test(what_is_older_than_tls_1_2_is_refused),
         cmocka_unit_test(K03_only_the_dialled_name_will_do),
+        cmocka_unit_test(an_authority_that_another_one_signed_is_trusted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -559,8 +559,9 @@ enum nb_status peer_transport_listen(struct peer_transport *t, const struct net_
         return NB_TOO_LARGE;
     }
     struct net_listener *listener;
+    struct net_listen_options options = {.descriptor_reserve = NET_RESERVE_PEERS};
     enum nb_status status =
-        net_listener_open(t->config.loop, at, NULL, peer_on_accept, t, &listener, error);
+        net_listener_open(t->config.loop, at, &options, peer_on_accept, t, &listener, error);
     if (status != NB_OK) {
         return status;
     }

@@ -4,7 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { KEEP_BYTES_MAX = 2048, FREE_CALLS_MAX = 4096, COMPACT_BYTES = 64 << 10 };
+enum {
+    KEEP_BYTES_MAX = 2048,
+    FREE_CALLS_MAX = 4096,
+    COMPACT_BYTES = 64 << 10,
+    MESSAGE_BYTES_MAX = INT32_MAX /* sent: as etcd */
+};
 
 /* nghttp2's struct wants bytes that are not const; it only reads them. */
 static uint8_t name_http_status[] = ":status", value_200[] = "200";
@@ -206,11 +211,23 @@ static void end_call(struct rpc_call *call, enum rpc_status status, const char *
     }
 }
 
+/* In grpc-go's words. False: the message is left out, and rpc_call_finish will say so. */
+static bool fits(struct rpc_call *call, size_t len)
+{
+    if (len > MESSAGE_BYTES_MAX && !call->oversized) {
+        call->oversized = true;
+        nb_buf_clear(&call->note);
+        nb_buf_printf(&call->note, "grpc: trying to send message larger than max (%zu vs. %d)", len,
+                      MESSAGE_BYTES_MAX);
+    }
+    return !call->oversized;
+}
+
 void rpc_call_send(struct rpc_call *call, struct nb_bytes head, struct nb_bytes body)
 {
     struct rpc_conn *c = call->conn;
     nb_assert(!call->finished);
-    if (call->over || c->doomed) {
+    if (call->over || c->doomed || !fits(call, head.len + body.len)) {
         return;
     }
     if (call->out_at >= COMPACT_BYTES && call->out_at > call->out.len / 2) {
@@ -226,11 +243,14 @@ void rpc_call_send(struct rpc_call *call, struct nb_bytes head, struct nb_bytes 
     if (body.len != 0) {
         memcpy(to + RPC_PREFIX_SIZE + head.len, body.data, body.len);
     }
+    /* What was there before counts: one answer may be larger than the bound, and must arrive, or it
+     * would be asked for for ever. [N06] */
+    bool unread = c->unread_bytes > c->server->limits.output_bytes_max;
     c->unread_bytes += RPC_PREFIX_SIZE + len;
     if (rpc_call_pending_bytes(call) >= c->server->limits.send_high_bytes) {
         call->above = true;
     }
-    if (c->unread_bytes > c->server->limits.output_bytes_max) { /* [N06] */
+    if (unread) {
         rpc_h2_goaway(c, NGHTTP2_ENHANCE_YOUR_CALM, "output_not_read");
         rpc_conn_doom(c);
         return;
@@ -246,9 +266,16 @@ size_t rpc_call_pending_bytes(const struct rpc_call *call)
 void rpc_call_finish(struct rpc_call *call, enum rpc_status status, const char *message)
 {
     nb_assert(!call->finished);
-    if (!call->over) {
-        end_call(call, status, message);
+    if (call->over) {
+        return;
     }
+    if (call->oversized) {
+        char text[128];
+        (void)snprintf(text, sizeof text, "%.*s", (int)call->note.len, (char *)call->note.data);
+        end_call(call, RPC_RESOURCE_EXHAUSTED, text);
+        return;
+    }
+    end_call(call, status, message);
 }
 
 void rpc_call_reply(struct rpc_call *call, struct nb_bytes head, struct nb_bytes body)

@@ -89,6 +89,7 @@ struct rpc_call {
     uint8_t malformed : 1;    /* its headers break the rules of HTTP/2: the stream is reset */
     uint8_t regular_seen : 1; /* while headers come: one that is no pseudo-header */
     uint8_t pseudo_seen : 4;  /* a bit for :method, :scheme, :authority, :path */
+    uint8_t oversized : 1;    /* an answer was longer than a client takes: it ends with an error */
     uint8_t encoded : 1;      /* grpc-encoding is there, and not identity; its name is in meta */
 };
 

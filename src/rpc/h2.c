@@ -87,8 +87,11 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
 {
     struct rpc_conn *c = user;
-    if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
+    if (frame->hd.type != NGHTTP2_HEADERS) {
         return 0;
+    }
+    if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) { /* trailers, of which gRPC has no use [N06] */
+        return spend(c, &c->noise, "too_many_trailers") ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
     }
     if (c->call_count >= c->server->limits.calls_max ||
         c->stream_count >= (size_t)c->server->limits.calls_max * 2) {

@@ -341,6 +341,86 @@ static void N07_each_phase_has_its_time(void **state)
     end(&p);
 }
 
+/* A stream may end before its headers have all come: what they still bring goes nowhere. */
+static void N07_headers_that_do_not_come_on_end_their_stream(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"/t.S/Echo", "/t.S/Chat", "/t.S/None"};
+    for (size_t i = 0; i < NB_ARRAY_LEN(paths); i++) {
+        struct peer p;
+        begin(&p, NULL);
+        struct nb_buf b = request(paths[i]);
+        frame(&p, HEADERS, END_STREAM, 1, b.data, b.len - 5);
+        assert_int_equal(say(&p), NB_OK);
+        p.pair.now_ns += 60 * NS_PER_S;
+        assert_int_equal(rpc_conn_tick(p.pair.conn, p.pair.now_ns), NB_OK);
+        frame(&p, CONTINUATION, END_HEADERS, 1, b.data + b.len - 5, 5);
+        nb_buf_deinit(&b);
+        assert_int_equal(say(&p), NB_OK); /* the reset leaves after these have come */
+        assert_int_equal(p.pair.messages, 0);
+        assert_int_equal(p.pair.opened, 0);
+        assert_int_equal(p.resets, 1);
+        assert_int_equal(rpc_conn_call_count(p.pair.conn), 0);
+        end(&p);
+    }
+}
+
+static void N06_trailers_upon_trailers_are_counted(void **state)
+{
+    (void)state;
+    struct peer p;
+    begin(&p, NULL);
+    headers(&p, END_HEADERS, 1, "/t.S/Chat");
+    for (size_t i = 0; i < 30000 && p.pair.conn_status == NB_OK; i++) {
+        struct nb_buf b = {0};
+        field(&b, "x", "y");
+        frame(&p, HEADERS, END_HEADERS, 1, b.data, b.len);
+        nb_buf_deinit(&b);
+        (void)say(&p);
+    }
+    assert_ended(&p, NGHTTP2_ENHANCE_YOUR_CALM);
+    end(&p);
+}
+
+static void N06_an_answer_larger_than_the_bound_reaches_who_reads(void **state)
+{
+    (void)state;
+    struct rpc_limits limits = {.output_bytes_max = 1 << 16};
+    struct peer p;
+    begin(&p, &limits);
+    headers(&p, END_HEADERS, 1, "/t.S/Later");
+    frame(&p, DATA, END_STREAM, 1, "\0\0\0\0\0", 5);
+    const uint8_t wide[4] = {0, 16, 0, 0};
+    frame(&p, WINDOW_UPDATE, 0, 0, wide, sizeof wide);
+    frame(&p, WINDOW_UPDATE, 0, 1, wide, sizeof wide);
+    assert_int_equal(say(&p), NB_OK);
+    uint8_t *body = nb_alloc_zero(1, 1 << 18);
+    rpc_call_reply(p.pair.kept[0], nb_bytes_of(body, 1 << 18), (struct nb_bytes){0});
+    nb_free(body);
+    assert_int_equal(say(&p), NB_OK);
+    assert_int_equal(rpc_conn_unread_bytes(p.pair.conn), 0);
+    assert_int_equal(p.responses, 1);
+    assert_int_equal(p.goaways, 0);
+    end(&p);
+}
+
+/* As grpc-go: what no client could take is an error and not a message. */
+static void an_answer_beyond_two_gigabytes_is_refused(void **state)
+{
+    (void)state;
+    struct peer p;
+    begin(&p, NULL);
+    headers(&p, END_HEADERS, 1, "/t.S/Later");
+    frame(&p, DATA, END_STREAM, 1, "\0\0\0\0\0", 5);
+    assert_int_equal(say(&p), NB_OK);
+    /* Nobody looks at the bytes. */
+    rpc_call_reply(p.pair.kept[0], nb_bytes_of("", (size_t)5 << 30), (struct nb_bytes){0});
+    assert_int_equal(say(&p), NB_OK);
+    assert_int_equal(p.responses, 1);
+    assert_int_equal(rpc_conn_call_count(p.pair.conn), 0);
+    end(&p);
+}
+
 static void N08_window_overflow_is_an_error_of_stream_or_connection(void **state)
 {
     (void)state;
@@ -571,6 +651,10 @@ int main(void)
         cmocka_unit_test(N06_frames_that_bring_nothing_are_counted),
         cmocka_unit_test(N06_output_that_nobody_reads_is_bounded),
         cmocka_unit_test(N07_each_phase_has_its_time),
+        cmocka_unit_test(N07_headers_that_do_not_come_on_end_their_stream),
+        cmocka_unit_test(N06_trailers_upon_trailers_are_counted),
+        cmocka_unit_test(N06_an_answer_larger_than_the_bound_reaches_who_reads),
+        cmocka_unit_test(an_answer_beyond_two_gigabytes_is_refused),
         cmocka_unit_test(N08_window_overflow_is_an_error_of_stream_or_connection),
         cmocka_unit_test(N08_more_data_than_the_window_is_refused),
         cmocka_unit_test(N09_frames_on_wrong_streams_end_the_connection),

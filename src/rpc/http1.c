@@ -2,7 +2,8 @@
  * HTTP/1.1, server side. One request is worked on at a time; what a client pipelines behind it
  * waits unparsed, at most header_bytes_max of it, and no request is begun while send_high_bytes of
  * answers have not been taken. Strict where leniency lets requests be smuggled:
- * CRLF only, no folded lines, no Content-Length beside Transfer-Encoding. [RFC 9112]
+ * CRLF only, no folded lines, no Content-Length beside Transfer-Encoding, nothing in chunk lines and
+ * trailers that another reader could take for the end of a line. [RFC 9112]
  *
  * Invariants:
  *   H1  `in` holds less than two header_bytes_max beyond the bytes of the current feed, and
@@ -400,6 +401,9 @@ static const char *judge_headers(struct rpc_http1 *h, unsigned *out_status)
     if (sized && chunked) {
         return "Content-Length beside Transfer-Encoding";
     }
+    if (http->is_10 && chunked) { /* who speaks HTTP/1.0 sees another end. [RFC 9112, 6.1] */
+        return "Transfer-Encoding in HTTP/1.0";
+    }
     if (!host && !http->is_10) {
         return "missing required Host header";
     }
@@ -510,7 +514,11 @@ static bool parse_chunk_line(struct rpc_http1 *h)
             break;
         }
     }
-    bool ends = digits == line.len || line.data[digits] == ';' || line.data[digits] == ' ';
+    struct nb_bytes extension = nb_bytes_from(line, digits);
+    while (extension.len != 0 && (extension.data[0] == ' ' || extension.data[0] == '\t')) {
+        extension = nb_bytes_from(extension, 1);
+    }
+    bool ends = extension.len == 0 || (extension.data[0] == ';' && is_text(extension));
     if (digits == 0 || digits > 8 || !ends) {
         refuse(h, 400, "malformed chunk");
         return false;
@@ -550,6 +558,10 @@ static bool parse_trailers(struct rpc_http1 *h)
         if (rest.len > TRAILERS_MAX) {
             refuse(h, 431, "trailers are too large");
         }
+        return false;
+    }
+    if (!is_text(line)) {
+        refuse(h, 400, "malformed trailer");
         return false;
     }
     h->at += line.len + 2;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -575,9 +576,20 @@ void server_hold_signals(const struct server *s, bool hold)
     }
 }
 
+/* To what is allowed, as every Go program does: 1024 is a usual start, and few for a server. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)!setrlimit(RLIMIT_NOFILE, &limit); /* else what there is has to do */
+    }
+}
+
 static int run(struct server *s)
 {
     struct nb_buf message = {0};
+    raise_descriptor_limit();
     server_hold_signals(s, true);
     int code = open_all(s, &message);
     if (code == SERVER_EXIT_OK && s->loop != NULL) {

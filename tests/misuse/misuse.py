@@ -6,6 +6,7 @@
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -82,7 +83,8 @@ class Member:
         return said
 
     def text(self):
-        with open(self.log) as f:
+        with open(self.log, "a+") as f:
+            f.seek(0)
             return f.read()
 
     def ctl(self, *arguments):
@@ -170,6 +172,23 @@ def W17_second_process_on_one_folder_is_refused():
         holds(m, 3)
     finally:
         m.stop()
+
+
+@test
+def Z07_closed_standard_descriptors_are_not_taken_by_files():
+    m = Member("closed")
+    m.process = subprocess.Popen(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *m.command()])
+    m.ready()
+    for fd in range(3):
+        assert os.readlink(f"/proc/{m.process.pid}/fd/{fd}") == "/dev/null", os.readlink(f"/proc/{m.process.pid}/fd/{fd}")
+    fill(m)
+    assert m.stop() == 0
+    m.start().ready()
+    holds(m)
+    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", NABATA, "get", "key1", "--endpoints",
+                           f"127.0.0.1:{m.client}"], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 6 and done.stderr == "Error: writing output: Bad file descriptor\n", done
+    assert m.stop() == 0
 
 
 @test
@@ -264,6 +283,40 @@ def garbage_on_the_ports_costs_little_and_kills_nothing():
 
 
 @test
+def N16_clients_cannot_keep_members_and_probes_out():
+    metrics = free_port()
+    m = Member("crowd", extra=["--listen-metrics-urls", f"http://127.0.0.1:{metrics}"]).start().ready()
+    resource.prlimit(m.process.pid, resource.RLIMIT_NOFILE, (100, 100))
+    crowd = []
+    try:
+        for _ in range(150):
+            crowd.append(socket.create_connection(("127.0.0.1", m.client), 5))
+        said = http(metrics, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 200 "), said
+        said = http(m.peer, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert said.startswith(b"HTTP/1.1 400 "), said
+    finally:
+        for s in crowd:
+            s.close()
+    holds(m, 0)
+    assert m.stop() == 0
+
+
+@test
+def N16_the_limit_of_descriptors_is_raised_to_what_is_allowed():
+    old = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, old[1]))  # what the child starts with
+    try:
+        m = Member("limit").start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, old)
+    m.ready()
+    soft, hard = resource.prlimit(m.process.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard, (soft, hard)
+    assert m.stop() == 0
+
+
+@test
 def http_on_the_peer_port_is_told_where_it_is():
     m = Member("peerport").start().ready()
     answer = http(m.peer, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -278,6 +331,11 @@ def requests_that_are_wrong_get_etcds_words():
     assert code != 0 and "key is not provided" in err, err
     code, _, err = m.ctl("put", "big", "x" * 20000)
     assert code != 0 and "request is too large" in err, err
+    done = subprocess.run([NABATA, "put", "huge", "--endpoints", f"127.0.0.1:{m.client}"], input="x" * 700000,
+                          capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 1 and "received message larger than max (700010 vs. 534288)\n" in done.stderr, done.stderr
+    code, _, err = m.ctl("get", "k", "--print-value-only", "-w", "json")
+    assert code == 128 and "print-value-only is only for `--write-out=simple`" in err, err
     code, _, err = m.ctl("get", "k", "--rev=999")
     assert code != 0 and "required revision is a future revision" in err, err
     code, _, err = m.ctl("compaction", "999")
@@ -374,6 +432,29 @@ def a_client_that_does_not_read_does_not_hold_up_the_end():
         except OSError:
             pass
         assert m.stop() == 0, m.text()[-600:]
+
+
+@test
+def Z03_a_large_answer_leaves_nothing_behind():
+    with open(NABATA, "rb") as f:
+        if b"__asan_init" in f.read():
+            return  # keeps what is freed
+    m = Member("large").start().ready()
+    for i in range(64):
+        done = subprocess.run([NABATA, "put", f"k{i}", "--endpoints", f"127.0.0.1:{m.client}"], input="v" * 2**20,
+                              capture_output=True, text=True, timeout=DEADLINE)
+        assert done.returncode == 0, done.stderr
+    def anonymous():
+        with open(f"/proc/{m.process.pid}/status") as f:
+            return int(re.search(r"RssAnon:\s+(\d+)", f.read()).group(1)) // 1024
+    before = anonymous()
+    code, out, err = m.ctl("get", "k", "--prefix", "--print-value-only")
+    assert code == 0 and len(out) == 64 * (2**20 + 1), err
+    end = time.monotonic() + 5
+    while anonymous() > before + 16 and time.monotonic() < end:
+        time.sleep(0.05)  # between two looks
+    assert anonymous() <= before + 16, f"{before} MiB before, {anonymous()} MiB after"
+    assert m.stop() == 0
 
 
 @test

@@ -31,10 +31,9 @@ static inline void certificates_extend(X509 *cert, X509 *issuer, int nid, const 
     X509_EXTENSION_free(e);
 }
 
-/* Signed by `issuer`, or by itself as an authority when that is NULL. */
 static inline struct certificates_identity
-certificates_make(const struct certificates_identity *issuer, const char *name, const char *san,
-                  long valid_s)
+certificates_sign(const struct certificates_identity *issuer, const char *name, const char *san,
+                  long valid_s, bool is_authority)
 {
     struct certificates_identity i = {.key = EVP_EC_gen("P-256"), .cert = X509_new()};
     assert_non_null(i.key);
@@ -48,12 +47,27 @@ certificates_make(const struct certificates_identity *issuer, const char *name, 
     (void)X509_set_issuer_name(i.cert, X509_get_subject_name(by->cert));
     (void)X509_set_pubkey(i.cert, i.key);
     certificates_extend(i.cert, by->cert, NID_basic_constraints,
-                        issuer == NULL ? "critical,CA:TRUE" : "critical,CA:FALSE");
+                        is_authority ? "critical,CA:TRUE" : "critical,CA:FALSE");
     if (san != NULL) {
         certificates_extend(i.cert, by->cert, NID_subject_alt_name, san);
     }
     assert_true(X509_sign(i.cert, by->key, EVP_sha256()) > 0);
     return i;
+}
+
+/* Signed by `issuer`, or by itself as an authority when that is NULL. */
+static inline struct certificates_identity
+certificates_make(const struct certificates_identity *issuer, const char *name, const char *san,
+                  long valid_s)
+{
+    return certificates_sign(issuer, name, san, valid_s, issuer == NULL);
+}
+
+static inline struct certificates_identity
+certificates_make_authority(const struct certificates_identity *issuer, const char *name,
+                            long valid_s)
+{
+    return certificates_sign(issuer, name, NULL, valid_s, true);
 }
 
 #endif
