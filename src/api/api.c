@@ -170,10 +170,17 @@ static void on_call_start(void *user, const struct rpc_method *method)
     api_metrics_start(&a->metrics, method);
 }
 
-static void on_call_end(void *user, const struct rpc_method *method, enum rpc_status status)
+static void on_call_end(void *user, const struct rpc_method *method, enum rpc_status status,
+                        uint64_t begun_ns)
 {
     struct api *a = user;
-    api_metrics_end(&a->metrics, method, status);
+    api_metrics_end(&a->metrics, method, status, begun_ns);
+}
+
+static void on_call_message(void *user, const struct rpc_method *method, bool sent)
+{
+    struct api *a = user;
+    api_metrics_message(&a->metrics, method, sent);
 }
 
 static void on_wake(void *user)
@@ -186,7 +193,7 @@ struct api *api_create(const struct api_config *config)
     enum { MESSAGE_OVERHEAD_BYTES = 512 * 1024 };
     struct api *a = nb_alloc_zero(1, sizeof *a);
     a->config = *config;
-    api_metrics_init(&a->metrics, methods, NB_ARRAY_LEN(methods));
+    api_metrics_init(&a->metrics, methods, NB_ARRAY_LEN(methods), config->metrics_extensive);
     struct rpc_server_config server = {
         .methods = methods,
         .method_count = NB_ARRAY_LEN(methods),
@@ -203,6 +210,7 @@ struct api *api_create(const struct api_config *config)
         .on_output = on_output,
         .on_call_start = on_call_start,
         .on_call_end = on_call_end,
+        .on_call_message = on_call_message,
         .user = a,
     };
     a->client_server = rpc_server_create(&server);

@@ -43,8 +43,18 @@ static const char *const check_names[CHECK_COUNT] = {
     [CHECK_NON_LEARNER] = "non_learner",
 };
 
+static_assert((int)CHECK_COUNT <= (int)API_CHECK_COUNT_MAX, "each check has its counters");
+
+const char *api_check_name(unsigned check)
+{
+    return check < CHECK_COUNT ? check_names[check] : "unknown";
+}
+
+/* Beside the checks in the set: it is asked for as /readyz. */
+static const unsigned probe_is_readyz = 1u << 7;
+
 static const unsigned livez_checks = 1u << CHECK_SERIALIZABLE;
-static const unsigned readyz_checks = (1u << CHECK_COUNT) - 1;
+static const unsigned readyz_checks = ((1u << CHECK_COUNT) - 1) | 1u << 7;
 
 static bool wants_verbose(struct nb_bytes query)
 {
@@ -92,12 +102,14 @@ static void answer_probe(struct api *a, struct rpc_http *http, unsigned checks, 
 {
     struct nb_buf body = {0};
     bool good = true;
+    enum api_probe type = (checks & probe_is_readyz) != 0 ? API_PROBE_READYZ : API_PROBE_LIVEZ;
     for (unsigned c = 0; c < CHECK_COUNT; c++) {
         if ((checks & 1u << c) == 0) {
             continue;
         }
         const char *failure = check_failure(a, (enum check)c, read);
         good = good && failure == NULL;
+        api_metrics_check(&a->metrics, type, c, failure == NULL);
         if (failure == NULL) {
             nb_buf_printf(&body, "[+]%s ok\n", check_names[c]);
         } else {
@@ -199,7 +211,7 @@ static void probe(struct api *a, struct rpc_http *http, unsigned checks, struct 
             reply_text(http, 404, TEXT, "404 page not found\n");
             return;
         }
-        checks = one;
+        checks = one | (checks & probe_is_readyz);
     }
     for (unsigned c = 0; c < CHECK_COUNT; c++) {
         if (excluded(query, check_names[c])) {
@@ -287,6 +299,7 @@ static void page_version(struct api *a, struct rpc_http *http)
 static void page_metrics(struct api *a, struct rpc_http *http)
 {
     struct nb_buf body = {0};
+    a->metrics.page_count++;
     api_metrics_write(a, &body);
     rpc_http_reply(http, 200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
                    NULL, nb_buf_bytes(&body));

@@ -51,6 +51,12 @@ const char *server_gate_name(enum server_gate gate)
     return gates[gate].name;
 }
 
+const char *server_gate_stage(enum server_gate gate)
+{
+    nb_assert(gate < SERVER_GATE_COUNT);
+    return gates[gate].on ? "BETA" : "ALPHA";
+}
+
 int server_config_exit_code(enum server_config_outcome outcome)
 {
     switch (outcome) {
