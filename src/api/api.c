@@ -11,6 +11,7 @@ struct api_conn {
     struct rpc_conn *rpc;
     struct api_conn *next, **link; /* in api->conns */
     bool held;                     /* not read until the api serves */
+    bool client;                   /* came on the client port */
 };
 
 #define UNARY(service, name, handler, number)                                                      \
@@ -53,6 +54,12 @@ struct api *api_of_conn(const struct rpc_conn *conn)
 {
     const struct api_conn *c = rpc_conn_user(conn);
     return c->api;
+}
+
+bool api_conn_is_client(const struct rpc_conn *conn)
+{
+    const struct api_conn *c = rpc_conn_user(conn);
+    return c->client;
 }
 
 /* ---- connections ---- */
@@ -120,6 +127,7 @@ static void accept_for(struct api *a, struct rpc_server *server, struct net_conn
     struct api_conn *c = nb_alloc_zero(1, sizeof *c);
     c->api = a;
     c->net = net;
+    c->client = server == a->client_server;
     c->rpc = rpc_conn_create(server, net_loop_now_ns(a->config.loop), c);
     c->next = a->conns;
     c->link = &a->conns;

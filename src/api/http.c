@@ -306,6 +306,36 @@ static void page_metrics(struct api *a, struct rpc_http *http)
     nb_buf_deinit(&body);
 }
 
+static void page_debug(struct api *a, struct rpc_http *http)
+{
+    struct nb_buf body = {0};
+    api_debug_write(a, &body);
+    rpc_http_reply(http, 200, JSON "; charset=utf-8", NULL, nb_buf_bytes(&body));
+    nb_buf_deinit(&body);
+}
+
+/* What etcd has under these paths, or once had, and why it is not here. */
+static const struct {
+    const char *prefix, *answer;
+} absent[] = {
+    {"/debug/pprof", "there is no Go runtime to profile; use perf\n"},
+    {"/debug/requests", "gRPC calls are not traced; see /metrics\n"},
+    {"/debug/events", "gRPC calls are not traced; see /metrics\n"},
+    {"/config/local/log", "the log level is that of --log-level until the next start\n"},
+    {"/v2", "the v2 API is gone; use gRPC\n"},
+};
+
+static void page_absent(struct rpc_http *http)
+{
+    const struct rpc_http_request *q = rpc_http_request(http);
+    const char *answer = "404 page not found\n";
+    struct nb_bytes rest;
+    for (size_t i = 0; i < NB_ARRAY_LEN(absent); i++) {
+        answer = below(q->path, absent[i].prefix, &rest) ? absent[i].answer : answer;
+    }
+    reply_text(http, 404, TEXT, answer);
+}
+
 /* Host header against --host-whitelist; "*" lets all in. */
 static bool host_is_allowed(struct api *a, struct rpc_http *http)
 {
@@ -394,7 +424,13 @@ void api_on_http(struct rpc_http *http, void *server_user)
         probe(a, http, livez_checks, name, q->query);
     } else if (below(q->path, "/readyz", &name)) {
         probe(a, http, readyz_checks, name, q->query);
+    } else if (is(q->path, "/debug/vars") && api_conn_is_client(rpc_http_conn(http))) {
+        if (get) {
+            page_debug(a, http);
+        } else {
+            reply_text(http, 405, TEXT, "Method Not Allowed\n");
+        }
     } else {
-        reply_text(http, 404, TEXT, "404 page not found\n");
+        page_absent(http);
     }
 }

@@ -150,6 +150,11 @@ void api_on_http_cancel(struct rpc_http *http);
 
 const char *api_check_name(unsigned check); /* of a probe; below API_CHECK_COUNT_MAX */
 
+/* The JSON of /debug/vars. */
+void api_debug_write(struct api *a, struct nb_buf *out);
+/* Of the client port, not of --listen-metrics-urls. */
+bool api_conn_is_client(const struct rpc_conn *conn);
+
 /* Metrics text. */
 void api_metrics_write(struct api *a, struct nb_buf *out);
 void api_metrics_write_process(struct nb_buf *out);
