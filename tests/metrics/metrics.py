@@ -213,10 +213,12 @@ def a_learner_that_is_not_there_is_not_promoted(url):
 
 
 def alarms_show():
-    folder, urls = start("full", NABATA, 1, "--quota-backend-bytes", "5120")
+    folder, urls = start("full", NABATA, 1, "--quota-backend-bytes", "5120", "--warning-apply-duration", "1ns")
     ctl(urls[0], "put", "k", "v", fails=True)
     eventually("an alarm", lambda: page(urls[0]).sum("etcd_debugging_server_alarms", alarm_type="NOSPACE") == 1)
     shown = page(urls[0])
+    assert shown.sum("etcd_server_slow_apply_total") >= 2, "the member's name and the cluster's version, at least"
+    assert '"replica.slow_apply"' in open(os.path.join(folder, "log/m1")).read()
     assert shown.sum("grpc_server_handling_seconds_count") == 0 and "grpc_server_handling_seconds" not in shown.types, \
         "without --metrics=extensive there are no call durations"
     get(urls[0], "/readyz")
