@@ -11,6 +11,7 @@ struct api_conn {
     struct rpc_conn *rpc;
     struct api_conn *next, **link; /* in api->conns */
     bool held;                     /* not read until the api serves */
+    bool client;                   /* came on the client port */
 };
 
 #define UNARY(service, name, handler, number)                                                      \
@@ -53,6 +54,12 @@ struct api *api_of_conn(const struct rpc_conn *conn)
 {
     const struct api_conn *c = rpc_conn_user(conn);
     return c->api;
+}
+
+bool api_conn_is_client(const struct rpc_conn *conn)
+{
+    const struct api_conn *c = rpc_conn_user(conn);
+    return c->client;
 }
 
 /* ---- connections ---- */
@@ -120,6 +127,7 @@ static void accept_for(struct api *a, struct rpc_server *server, struct net_conn
     struct api_conn *c = nb_alloc_zero(1, sizeof *c);
     c->api = a;
     c->net = net;
+    c->client = server == a->client_server;
     c->rpc = rpc_conn_create(server, net_loop_now_ns(a->config.loop), c);
     c->next = a->conns;
     c->link = &a->conns;
@@ -170,10 +178,17 @@ static void on_call_start(void *user, const struct rpc_method *method)
     api_metrics_start(&a->metrics, method);
 }
 
-static void on_call_end(void *user, const struct rpc_method *method, enum rpc_status status)
+static void on_call_end(void *user, const struct rpc_method *method, enum rpc_status status,
+                        uint64_t begun_ns)
 {
     struct api *a = user;
-    api_metrics_end(&a->metrics, method, status);
+    api_metrics_end(&a->metrics, method, status, begun_ns);
+}
+
+static void on_call_message(void *user, const struct rpc_method *method, bool sent)
+{
+    struct api *a = user;
+    api_metrics_message(&a->metrics, method, sent);
 }
 
 static void on_wake(void *user)
@@ -186,7 +201,7 @@ struct api *api_create(const struct api_config *config)
     enum { MESSAGE_OVERHEAD_BYTES = 512 * 1024 };
     struct api *a = nb_alloc_zero(1, sizeof *a);
     a->config = *config;
-    api_metrics_init(&a->metrics, methods, NB_ARRAY_LEN(methods));
+    api_metrics_init(&a->metrics, methods, NB_ARRAY_LEN(methods), config->metrics_extensive);
     struct rpc_server_config server = {
         .methods = methods,
         .method_count = NB_ARRAY_LEN(methods),
@@ -203,6 +218,7 @@ struct api *api_create(const struct api_config *config)
         .on_output = on_output,
         .on_call_start = on_call_start,
         .on_call_end = on_call_end,
+        .on_call_message = on_call_message,
         .user = a,
     };
     a->client_server = rpc_server_create(&server);

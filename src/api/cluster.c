@@ -497,6 +497,20 @@ static void answer_client(struct cluster_op *op)
     rpc_call_reply(call, nb_bytes_of(head, head_len), nb_buf_bytes(&a->scratch));
 }
 
+/* Of the leader, whoever asked it. */
+static void count_promotion(struct cluster_op *op)
+{
+    struct api *a = op->api;
+    if (op->kind != OP_PROMOTE || replica_leader(a->config.replica) != a->config.member_id) {
+        return;
+    }
+    if (op->status == NB_OK) {
+        a->metrics.promote_success++;
+    } else {
+        a->metrics.promote_failures[op->status]++;
+    }
+}
+
 static void answer_member(struct cluster_op *op)
 {
     struct nb_buf out = {0};
@@ -533,6 +547,7 @@ static bool step(struct cluster_op *op)
     if (op->state != OP_ENDED) {
         return false;
     }
+    count_promotion(op);
     if (op->answer != NULL) {
         answer_member(op);
     } else if (op->holder.call != NULL) {

@@ -43,8 +43,18 @@ static const char *const check_names[CHECK_COUNT] = {
     [CHECK_NON_LEARNER] = "non_learner",
 };
 
+static_assert((int)CHECK_COUNT <= (int)API_CHECK_COUNT_MAX, "each check has its counters");
+
+const char *api_check_name(unsigned check)
+{
+    return check < CHECK_COUNT ? check_names[check] : "unknown";
+}
+
+/* Beside the checks in the set: it is asked for as /readyz. */
+static const unsigned probe_is_readyz = 1u << 7;
+
 static const unsigned livez_checks = 1u << CHECK_SERIALIZABLE;
-static const unsigned readyz_checks = (1u << CHECK_COUNT) - 1;
+static const unsigned readyz_checks = ((1u << CHECK_COUNT) - 1) | 1u << 7;
 
 static bool wants_verbose(struct nb_bytes query)
 {
@@ -92,12 +102,14 @@ static void answer_probe(struct api *a, struct rpc_http *http, unsigned checks, 
 {
     struct nb_buf body = {0};
     bool good = true;
+    enum api_probe type = (checks & probe_is_readyz) != 0 ? API_PROBE_READYZ : API_PROBE_LIVEZ;
     for (unsigned c = 0; c < CHECK_COUNT; c++) {
         if ((checks & 1u << c) == 0) {
             continue;
         }
         const char *failure = check_failure(a, (enum check)c, read);
         good = good && failure == NULL;
+        api_metrics_check(&a->metrics, type, c, failure == NULL);
         if (failure == NULL) {
             nb_buf_printf(&body, "[+]%s ok\n", check_names[c]);
         } else {
@@ -199,7 +211,7 @@ static void probe(struct api *a, struct rpc_http *http, unsigned checks, struct 
             reply_text(http, 404, TEXT, "404 page not found\n");
             return;
         }
-        checks = one;
+        checks = one | (checks & probe_is_readyz);
     }
     for (unsigned c = 0; c < CHECK_COUNT; c++) {
         if (excluded(query, check_names[c])) {
@@ -287,10 +299,41 @@ static void page_version(struct api *a, struct rpc_http *http)
 static void page_metrics(struct api *a, struct rpc_http *http)
 {
     struct nb_buf body = {0};
+    a->metrics.page_count++;
     api_metrics_write(a, &body);
     rpc_http_reply(http, 200, "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
                    NULL, nb_buf_bytes(&body));
     nb_buf_deinit(&body);
+}
+
+static void page_debug(struct api *a, struct rpc_http *http)
+{
+    struct nb_buf body = {0};
+    api_debug_write(a, &body);
+    rpc_http_reply(http, 200, JSON "; charset=utf-8", NULL, nb_buf_bytes(&body));
+    nb_buf_deinit(&body);
+}
+
+/* What etcd has under these paths, or once had, and why it is not here. */
+static const struct {
+    const char *prefix, *answer;
+} absent[] = {
+    {"/debug/pprof", "there is no Go runtime to profile; use perf\n"},
+    {"/debug/requests", "gRPC calls are not traced; see /metrics\n"},
+    {"/debug/events", "gRPC calls are not traced; see /metrics\n"},
+    {"/config/local/log", "the log level is that of --log-level until the next start\n"},
+    {"/v2", "the v2 API is gone; use gRPC\n"},
+};
+
+static void page_absent(struct rpc_http *http)
+{
+    const struct rpc_http_request *q = rpc_http_request(http);
+    const char *answer = "404 page not found\n";
+    struct nb_bytes rest;
+    for (size_t i = 0; i < NB_ARRAY_LEN(absent); i++) {
+        answer = below(q->path, absent[i].prefix, &rest) ? absent[i].answer : answer;
+    }
+    reply_text(http, 404, TEXT, answer);
 }
 
 /* Host header against --host-whitelist; "*" lets all in. */
@@ -381,7 +424,13 @@ void api_on_http(struct rpc_http *http, void *server_user)
         probe(a, http, livez_checks, name, q->query);
     } else if (below(q->path, "/readyz", &name)) {
         probe(a, http, readyz_checks, name, q->query);
+    } else if (is(q->path, "/debug/vars") && api_conn_is_client(rpc_http_conn(http))) {
+        if (get) {
+            page_debug(a, http);
+        } else {
+            reply_text(http, 405, TEXT, "Method Not Allowed\n");
+        }
     } else {
-        reply_text(http, 404, TEXT, "404 page not found\n");
+        page_absent(http);
     }
 }

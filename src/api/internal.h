@@ -25,6 +25,7 @@ struct api {
     struct api_conn *conns; /* owned, a list */
     struct net_timer *tick;
     struct api_metrics metrics;
+    uint64_t read_begun_ns;         /* of the read that is resumed; 0: it did not wait */
     struct nb_buf scratch;          /* an answer being made */
     struct nb_arena arena;          /* a request being decoded */
     struct api_job *jobs;           /* long answers that go on in api_turn: a list, owned */
@@ -72,6 +73,9 @@ size_t api_header_encode(struct api *a, uint8_t *to, int64_t revision, bool with
 /* Checks 2 to 5 of [2.1]: cluster version, learner, metadata. NB_OK, or refused already. */
 enum nb_status api_door(struct api *a, struct rpc_call *call, bool allowed_on_learner);
 
+/* Counts a call by the version its client names. False: that is no text. */
+NB_MUST_USE bool api_count_client(struct api *a, struct rpc_call *call);
+
 /* Proposes `message`; the answer is header and the machine's body. */
 void api_propose(struct api *a, struct rpc_call *call, enum machine_kind kind,
                  struct nb_bytes message,
@@ -80,6 +84,9 @@ void api_propose(struct api *a, struct rpc_call *call, enum machine_kind kind,
 /* Runs `resume` when a linearizable read is possible; `message` is copied. */
 void api_read_then(struct api *a, struct rpc_call *call, struct nb_bytes message,
                    void (*resume)(struct api *a, struct rpc_call *call, struct nb_bytes message));
+
+/* A read that waited in vain, for the metrics. */
+void api_read_failed(struct api *a, const struct rpc_call *call);
 
 struct api *api_of(const struct rpc_call *call);
 struct api *api_of_conn(const struct rpc_conn *conn);
@@ -145,7 +152,17 @@ void api_log(struct rpc_call *call, struct nb_bytes message);
 void api_on_http(struct rpc_http *http, void *server_user);
 void api_on_http_cancel(struct rpc_http *http);
 
+const char *api_check_name(unsigned check); /* of a probe; below API_CHECK_COUNT_MAX */
+
+/* The JSON of /debug/vars. */
+void api_debug_write(struct api *a, struct nb_buf *out);
+/* Of the client port, not of --listen-metrics-urls. */
+bool api_conn_is_client(const struct rpc_conn *conn);
+
 /* Metrics text. */
 void api_metrics_write(struct api *a, struct nb_buf *out);
+void api_metrics_write_process(struct nb_buf *out);
+uint64_t api_open_file_count(void);
+uint64_t api_open_file_limit(void);
 
 #endif

@@ -7,16 +7,37 @@ enum { STREAM_CHUNKS_A_TURN = 8 };
 
 /* ---- Range ---- */
 
+/* What a read took since it came, and whether that went well. */
+static void count_read(struct api *a, enum api_read read, uint64_t now_ns, uint64_t end_ns,
+                       bool good)
+{
+    uint64_t begun_ns = a->read_begun_ns == 0 ? now_ns : a->read_begun_ns;
+    api_metrics_read(&a->metrics, read, good, end_ns - begun_ns);
+}
+
+void api_read_failed(struct api *a, const struct rpc_call *call)
+{
+    const struct rpc_method *method = rpc_call_method(call);
+    if (method->on_message == api_range || method->on_message == api_txn) {
+        count_read(a, method->on_message == api_range ? API_READ_RANGE : API_READ_TXN, 0,
+                   net_now_ns(), false);
+    }
+}
+
 static void answer_range(struct api *a, struct rpc_call *call, struct nb_bytes message)
 {
     struct mvcc_range_request r;
     int64_t revision = 0;
     enum nb_status status = mvcc_range_decode(message, &r);
     nb_buf_clear(&a->scratch);
+    uint64_t now_ns = net_now_ns();
     if (status == NB_OK) {
         status = mvcc_range(machine_mvcc(replica_machine(a->config.replica)), &r, &a->scratch,
                             &revision);
     }
+    uint64_t end_ns = net_now_ns();
+    nb_histogram_observe_ns(&a->metrics.range[status == NB_OK], end_ns - now_ns);
+    count_read(a, API_READ_RANGE, now_ns, end_ns, status == NB_OK);
     if (status != NB_OK) {
         api_refuse(call, status);
         return;
@@ -211,11 +232,13 @@ static void answer_txn(struct api *a, struct rpc_call *call, struct nb_bytes mes
     int64_t revision = 0;
     nb_arena_reset(&a->arena);
     nb_buf_clear(&a->scratch);
+    uint64_t now_ns = net_now_ns();
     enum nb_status status = mvcc_txn_decode(message, &a->arena, &t);
     if (status == NB_OK) {
         status =
             mvcc_txn(machine_mvcc(replica_machine(a->config.replica)), &t, &a->scratch, &revision);
     }
+    count_read(a, API_READ_TXN, now_ns, net_now_ns(), status == NB_OK);
     if (status != NB_OK) {
         api_refuse(call, status);
         return;

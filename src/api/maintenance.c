@@ -20,6 +20,10 @@ void api_status(struct rpc_call *call, struct nb_bytes message)
 {
     (void)message; /* StatusRequest has no fields */
     struct api *a = api_of(call);
+    if (!api_count_client(a, call)) {
+        api_refuse(call, NB_INVALID_CLIENT_VERSION);
+        return;
+    }
     struct replica *r = a->config.replica;
     struct replica_status s;
     replica_status(r, &s);
@@ -122,7 +126,9 @@ void api_hash(struct rpc_call *call, struct nb_bytes message)
     if (api_door(a, call, false) != NB_OK) {
         return;
     }
+    uint64_t begun_ns = net_now_ns();
     enum nb_status status = mvcc_hash_all(machine_mvcc(replica_machine(a->config.replica)), &sum);
+    nb_histogram_observe_ns(&a->metrics.hash, net_now_ns() - begun_ns);
     if (status != NB_OK) {
         api_refuse(call, status);
         return;
@@ -135,6 +141,7 @@ void api_hash(struct rpc_call *call, struct nb_bytes message)
 struct hash_job {
     struct api_job job;
     struct mvcc_hash hash;
+    uint64_t begun_ns;
 };
 
 static enum api_step hash_step(struct api_job *job)
@@ -153,6 +160,7 @@ static enum api_step hash_step(struct api_job *job)
     if (!h->hash.done) {
         return API_STEP_MORE;
     }
+    nb_histogram_observe_ns(&a->metrics.hash_rev, net_now_ns() - h->begun_ns);
     nb_buf_clear(&a->scratch);
     nb_wire_varint_field(&a->scratch, 2, h->hash.sum);
     nb_wire_varint_field(&a->scratch, 3, (uint64_t)h->hash.compact_revision);
@@ -184,6 +192,7 @@ void api_hash_kv(struct rpc_call *call, struct nb_bytes message)
     }
     struct hash_job *h = nb_alloc_zero(1, sizeof *h);
     h->job.step = hash_step;
+    h->begun_ns = net_now_ns();
     h->hash = hash;
     api_job_add(a, call, &h->job);
 }

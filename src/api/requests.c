@@ -64,6 +64,16 @@ static bool is_utf8_text(struct nb_bytes b)
     return good;
 }
 
+bool api_count_client(struct api *a, struct rpc_call *call)
+{
+    struct nb_bytes version = {0};
+    if (rpc_call_metadata(call, "client-api-version", &version) && !is_utf8_text(version)) {
+        return false;
+    }
+    api_metrics_client(&a->metrics, rpc_call_method(call)->kind != RPC_UNARY, version);
+    return true;
+}
+
 enum nb_status api_door(struct api *a, struct rpc_call *call, bool allowed_on_learner)
 {
     enum nb_status status = NB_OK;
@@ -75,7 +85,7 @@ enum nb_status api_door(struct api *a, struct rpc_call *call, bool allowed_on_le
         status = NB_NOT_CAPABLE;
     } else if (!allowed_on_learner && replica_is_learner(r)) {
         status = NB_LEARNER_REFUSED;
-    } else if (rpc_call_metadata(call, "client-api-version", &value) && !is_utf8_text(value)) {
+    } else if (!api_count_client(a, call)) {
         status = NB_INVALID_CLIENT_VERSION;
     } else if (rpc_call_metadata(call, "hasleader", &value) &&
                nb_bytes_equal(value, nb_bytes_str("true")) && replica_leader(r) == 0) {
@@ -178,11 +188,14 @@ static void read_done(struct replica_request *request, enum nb_status status,
     struct rpc_call *call = p->holder.call;
     if (call != NULL) {
         rpc_call_set_user(call, NULL);
+        p->api->read_begun_ns = request->begun_ns;
         if (status == NB_OK) {
             p->resume(p->api, call, nb_buf_bytes(&p->message));
         } else {
+            api_read_failed(p->api, call);
             api_refuse(call, status);
         }
+        p->api->read_begun_ns = 0;
     }
     api_pending_give(p);
 }

@@ -10,10 +10,14 @@ void nb_histogram_init(struct nb_histogram *h, double start_s, double factor, ui
 
 void nb_histogram_observe_ns(struct nb_histogram *h, uint64_t ns)
 {
-    double seconds = (double)ns / 1e9;
+    nb_histogram_observe(h, (double)ns / 1e9);
+}
+
+void nb_histogram_observe(struct nb_histogram *h, double value)
+{
     double bound = h->start_s;
     uint32_t i = 0;
-    while (i < h->bucket_count && seconds > bound) {
+    while (i < h->bucket_count && value > bound) {
         bound *= h->factor;
         i++;
     }
@@ -21,7 +25,7 @@ void nb_histogram_observe_ns(struct nb_histogram *h, uint64_t ns)
         h->buckets[i]++;
     }
     h->count++;
-    h->sum_s += seconds;
+    h->sum_s += value;
 }
 
 void nb_histogram_write(const struct nb_histogram *h, const char *name, const char *labels,
@@ -32,8 +36,11 @@ void nb_histogram_write(const struct nb_histogram *h, const char *name, const ch
     uint64_t cumulative = 0;
     for (uint32_t i = 0; i < h->bucket_count; i++) {
         cumulative += h->buckets[i];
-        nb_buf_printf(out, "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n", name, labels, comma, bound,
-                      cumulative);
+        /* As Go writes it, since the text is a label: six digits are enough for all but those. */
+        nb_buf_printf(out,
+                      bound < 1e6 ? "%s_bucket{%s%sle=\"%g\"} %" PRIu64 "\n"
+                                  : "%s_bucket{%s%sle=\"%.6e\"} %" PRIu64 "\n",
+                      name, labels, comma, bound, cumulative);
         bound *= h->factor;
     }
     nb_buf_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, labels, comma, h->count);

@@ -21,10 +21,28 @@ static void buckets_are_cumulative_and_inclusive(void **state)
     nb_buf_deinit(&out);
 }
 
+static void bounds_are_written_as_go_writes_them(void **state)
+{
+    (void)state;
+    struct nb_histogram h;
+    struct nb_buf out = {0};
+    nb_histogram_init(&h, 524288, 4, 2);
+    nb_histogram_observe(&h, 2000000);
+    nb_histogram_write(&h, "x", "", &out);
+    nb_buf_append(&out, "", 1);
+    assert_string_equal((char *)out.data, "x_bucket{le=\"524288\"} 0\n"
+                                          "x_bucket{le=\"2.097152e+06\"} 1\n"
+                                          "x_bucket{le=\"+Inf\"} 1\n"
+                                          "x_sum 2000000\n"
+                                          "x_count 1\n");
+    nb_buf_deinit(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buckets_are_cumulative_and_inclusive),
+        cmocka_unit_test(bounds_are_written_as_go_writes_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

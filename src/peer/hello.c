@@ -13,6 +13,7 @@ static_assert(FIXED_SIZE + 2 + PEER_NAME_SIZE_MAX + PEER_VERSION_SIZE_MAX + 2 +
                       PEER_CARD_SIZE_MAX <=
                   PEER_HELLO_SIZE_MAX,
               "the longest hello fits the bound of the handshake");
+static_assert(PEER_CARD_SIZE_MAX <= UINT16_MAX, "its length has two bytes");
 
 static const char *const refusal_names[PEER_REFUSAL_COUNT] = {
     [PEER_REFUSAL_NONE] = "accepted",

@@ -18,7 +18,8 @@
 
 #include "peer/peer.h"
 
-enum { PEER_HELLO_SIZE_MAX = 8192 }; /* of any frame before the handshake is done */
+/* Of any frame before the handshake is done; what has not come is not allocated. */
+enum { PEER_HELLO_SIZE_MAX = 64 << 10 };
 
 void peer_hello_encode(const struct peer_hello *h, struct nb_buf *to);
 /* NB_MALFORMED, or NB_VERSION (of which only protocol_version is filled in). The card points into

@@ -45,7 +45,7 @@ enum {
     PEER_PROTOCOL_VERSION = 1,
     PEER_NAME_SIZE_MAX = 255,     /* bytes of a member's name */
     PEER_VERSION_SIZE_MAX = 63,   /* bytes of a binary's version */
-    PEER_CARD_SIZE_MAX = 4096,    /* bytes of a card */
+    PEER_CARD_SIZE_MAX = 60000,   /* bytes of a card: 32 members with URLs of 1,800 bytes */
     PEER_CALL_SIZE_MAX = 1 << 20, /* bytes of a call, and of its answer */
     PEER_COUNT_MAX = 64,          /* members known to one transport, dialled or only heard from */
     PEER_ADDRESS_COUNT_MAX = 8,   /* addresses of one member */

@@ -112,11 +112,21 @@ bool replica_commit_done(const struct replica *r, uint64_t wanted)
 void replica_compact_history(struct replica *r)
 {
     struct mvcc *m = machine_mvcc(r->machine);
-    if (!mvcc_compact_pending(m) || replica_now(r) < r->compact_next_ns) {
+    uint64_t begun_ns = replica_now(r);
+    if (!mvcc_compact_pending(m) || begun_ns < r->compact_next_ns) {
         return;
     }
-    (void)mvcc_compact_step(m, r->config.compaction_batch_limit);
-    r->compact_next_ns = replica_now(r) + r->config.compaction_sleep_ns;
+    r->compact_begun_ns = r->compact_begun_ns == 0 ? begun_ns : r->compact_begun_ns;
+    bool whole = mvcc_compact_step(m, r->config.compaction_batch_limit);
+    uint64_t now_ns = replica_now(r);
+    struct replica_timings *t = &r->timings;
+    nb_histogram_observe(&t->compaction_pause_ms, (double)(now_ns - begun_ns) / 1e6);
+    if (whole) {
+        nb_histogram_observe(&t->compaction_ms, (double)(now_ns - r->compact_begun_ns) / 1e6);
+        t->compaction_end_ns = now_ns;
+        r->compact_begun_ns = 0;
+    }
+    r->compact_next_ns = now_ns + r->config.compaction_sleep_ns;
 }
 
 void replica_flush(struct replica *r)

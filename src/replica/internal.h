@@ -59,7 +59,8 @@ struct replica {
     struct replica_held_message *held; /* owned; in order of batch */
     size_t held_first, held_count, held_capacity;
     struct replica_sync_queue syncs;
-    uint64_t batch_last; /* newest batch with something of raft's in it */
+    uint64_t batch_last;    /* newest batch with something of raft's in it */
+    uint64_t batch_flushed; /* newest one that was handed to the disk with wal_flush */
 
     uint64_t commit_index;
     uint64_t caught_up_index; /* commit index at the start */
@@ -69,7 +70,9 @@ struct replica {
     uint64_t sealed_generation, reaped_generation; /* see replica_commit_wanted */
     uint64_t last_commit_ns;
     uint64_t seal_begun_ns;
-    uint64_t compact_next_ns;
+    uint64_t compact_next_ns, compact_begun_ns; /* begun 0: no removal under way */
+    uint64_t copy_begun_ns;
+    uint64_t ticked_ns; /* as the leader; 0: not yet */
 
     uint64_t snapshot_peers[RAFT_MEMBER_COUNT_MAX]; /* that wait for the copy being made */
     size_t snapshot_peer_count;
@@ -133,10 +136,14 @@ void replica_hold(struct replica *r, const struct raft_msg *msg, uint64_t batch)
 void replica_take_durable(struct replica *r);
 void replica_check_log(struct replica *r);
 void replica_append_to_log(struct replica *r, const struct raft_effects *fx);
+void replica_flush_log(struct replica *r);
 /* -- apply.c -- */
 
 /* Applies what is committed, a bounded piece. */
 void replica_apply(struct replica *r);
+/* A proposal whose time is over; it is still among those under way. */
+void replica_count_timeout(struct replica *r, const struct replica_request *request,
+                           uint64_t now_ns);
 /* -- members.c -- */
 
 /* A CONF entry was applied. */

@@ -33,7 +33,7 @@ static void take_effects(struct replica *r, const struct raft_effects *fx)
 {
     replica_append_to_log(r, fx); /* into memory: what waits for it must know its batch */
     send_messages(r, fx);
-    wal_flush(r->wal);
+    replica_flush_log(r);
     replica_check_log(r); /* it may fail at once, with no completion to come */
     if (fx->commit_index > r->commit_index) {
         r->commit_index = fx->commit_index;
@@ -137,6 +137,7 @@ static void expire(struct replica *r)
     struct replica_request *request;
     while ((request = replica_requests_oldest(&r->proposals)) != NULL &&
            now_ns - request->begun_ns > r->config.request_timeout_ns) {
+        replica_count_timeout(r, request, now_ns);
         (void)replica_take_proposal(r, request->id);
         r->proposal_failed_count++;
         request->done(request, timeout_status(r), NULL); /* "unknown": it may still commit [R23] */
@@ -148,6 +149,7 @@ static void expire(struct replica *r)
     expire_reads(r, &r->reads_indexed, now_ns);
     /* A round lost on its way to the leader would block the next ones. [Q09] */
     if (r->read_context != 0 && now_ns - r->read_asked_ns > r->config.read_retry_ns) {
+        r->timings.slow_read_count++;
         replica_requeue_asked(r);
     }
 }
@@ -180,11 +182,27 @@ bool replica_disk_is_full(const struct replica *r)
     return r->disk_full;
 }
 
+/* A leader that got no turn for two heartbeats has sent none to anybody. */
+static void watch_heartbeats(struct replica *r)
+{
+    struct raft_status s;
+    raft_status(r->raft, &s);
+    uint64_t now_ns = replica_now(r);
+    uint64_t heartbeat_ns =
+        (uint64_t)r->config.tick_ms * 1000000 * (uint64_t)r->config.heartbeat_ticks;
+    if (s.role == RAFT_LEADER && r->ticked_ns != 0 && now_ns - r->ticked_ns > 2 * heartbeat_ns) {
+        const struct raft_conf *conf = raft_conf(r->raft);
+        r->timings.late_heartbeat_count += conf->voter_count + conf->learner_count - 1;
+    }
+    r->ticked_ns = s.role == RAFT_LEADER ? now_ns : 0;
+}
+
 void replica_tick(struct replica *r)
 {
     if (r->failed) {
         return;
     }
+    watch_heartbeats(r);
     watch_space(r);
     raft_tick(r->raft);
     expire(r);
@@ -273,14 +291,15 @@ void replica_status(const struct replica *r, struct replica_status *out)
     out->leader_change_count = r->leader_change_count;
     out->proposal_failed_count = r->proposal_failed_count;
     out->read_failed_count = r->read_failed_count;
+    out->installing = r->install_waiting;
     if (r->syncs.count != 0) {
         out->stalled_ns = replica_now(r) - r->syncs.items[r->syncs.first].begun_ns;
     }
 }
 
-void replica_timings(const struct replica *r, struct replica_timings *out)
+const struct replica_timings *replica_timings(const struct replica *r)
 {
-    *out = r->timings;
+    return &r->timings;
 }
 
 struct machine *replica_machine(struct replica *r)

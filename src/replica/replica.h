@@ -81,6 +81,7 @@ struct replica_config {
     unsigned compaction_batch_limit;       /* keys looked at a step */
     uint64_t compaction_sleep_ns;          /* between steps */
     uint64_t read_retry_ns;      /* a read round without an answer is asked again; 500 ms */
+    uint64_t slow_apply_ns;      /* an entry that takes longer is counted and logged; 0: never */
     const char *snapshot_dir;    /* borrowed: where copies for lagging members are made */
     const struct nb_logger *log; /* borrowed */
 };
@@ -229,17 +230,32 @@ struct replica_status {
     uint64_t read_failed_count;
     uint64_t db_allocated_bytes, db_used_bytes; /* of the backend's file */
     uint64_t stalled_ns; /* how long the oldest write of the log has been waiting; 0: none */
+    bool installing;     /* a received snapshot takes the backend's place */
 };
 
 void replica_status(const struct replica *r, struct replica_status *out);
 
 struct replica_timings {
-    struct nb_histogram log_sync;       /* from append to durable */
-    struct nb_histogram backend_commit; /* from seal to committed */
-    uint64_t log_bytes;                 /* payload bytes appended */
+    struct nb_histogram log_sync;            /* from append to durable */
+    struct nb_histogram log_write;           /* handing what a turn appended to the disk */
+    struct nb_histogram backend_commit;      /* from seal to committed */
+    struct nb_histogram backend_copy;        /* a copy for lagging members */
+    struct nb_histogram compaction_pause_ms; /* one step of a removal, which holds up all else */
+    struct nb_histogram compaction_ms;       /* a removal, from its first step to its last */
+    /* By machine_kind (0: none that is known) and success (0: failed, 1: good): applying an entry
+     * and answering its client, and a proposal of this member from begin to answer. */
+    struct replica_kind_timings {
+        struct nb_histogram apply[2], request[2];
+    } kinds[MACHINE_KIND_END];
+    uint64_t log_bytes;            /* payload bytes appended */
+    uint64_t slow_apply_count;     /* longer than slow_apply_ns */
+    uint64_t slow_read_count;      /* rounds that were asked again after read_retry_ns */
+    uint64_t late_heartbeat_count; /* of a leader: ticks twice a heartbeat apart, times members */
+    uint64_t compaction_end_ns;    /* of the last removal, on the world's clock; 0: none yet */
 };
 
-void replica_timings(const struct replica *r, struct replica_timings *out);
+/* Valid until the replica is destroyed; the numbers move on. */
+const struct replica_timings *replica_timings(const struct replica *r);
 struct machine *replica_machine(struct replica *r);
 struct raft *replica_raft(struct replica *r);
 struct backend *replica_backend(struct replica *r);

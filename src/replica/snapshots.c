@@ -45,6 +45,7 @@ static void on_copied(void *context, enum nb_status status, const char *text)
 {
     struct replica *r = context;
     r->copying = false;
+    nb_histogram_observe_ns(&r->timings.backend_copy, replica_now(r) - r->copy_begun_ns);
     if (status != NB_OK) {
         copy_failed(r, text);
         return;
@@ -92,6 +93,7 @@ void replica_want_snapshots(struct replica *r, const struct raft_effects *fx)
         return; /* the next copy is made when the present one has been sent */
     }
     r->copying = true;
+    r->copy_begun_ns = replica_now(r);
     r->copy_path = nb_sprintf("%s/send-%" PRIx64 "-%" PRIu64 ".tmp", r->config.snapshot_dir,
                               r->config.boot_id, ++r->copy_count);
     backend_copy(r->backend, r->copy_path, on_copied, r);

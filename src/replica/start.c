@@ -177,6 +177,23 @@ static enum nb_status finish_install(struct replica *r, uint64_t noted, struct w
     return status;
 }
 
+/* Buckets as etcd's. [etcd-v3-surface 6.3] */
+static void init_timings(struct replica_timings *t)
+{
+    nb_histogram_init(&t->log_sync, 0.001, 2, 14);
+    nb_histogram_init(&t->log_write, 0.001, 2, 14);
+    nb_histogram_init(&t->backend_commit, 0.001, 2, 14);
+    nb_histogram_init(&t->backend_copy, 0.01, 2, 17);
+    nb_histogram_init(&t->compaction_pause_ms, 1, 2, 13);
+    nb_histogram_init(&t->compaction_ms, 100, 2, 14);
+    for (size_t kind = 0; kind < MACHINE_KIND_END; kind++) {
+        for (size_t good = 0; good < 2; good++) {
+            nb_histogram_init(&t->kinds[kind].apply[good], 0.0001, 2, 20);
+            nb_histogram_init(&t->kinds[kind].request[good], 0.001, 2, 14);
+        }
+    }
+}
+
 enum nb_status replica_create(const struct replica_config *config,
                               const struct replica_world *world, const struct replica_parts *parts,
                               struct replica **out, struct nb_buf *error)
@@ -192,8 +209,7 @@ enum nb_status replica_create(const struct replica_config *config,
     replica_reads_init(&r->reads_queued);
     replica_reads_init(&r->reads_asked);
     replica_reads_init(&r->reads_indexed);
-    nb_histogram_init(&r->timings.log_sync, 0.001, 2, 14);
-    nb_histogram_init(&r->timings.backend_commit, 0.001, 2, 14);
+    init_timings(&r->timings);
     r->batch_sealed = r->batch_reaped = backend_committed(parts->backend);
     r->batch_sealed_index = backend_label(parts->backend)->applied_index;
     struct wal_recovered behind = *parts->recovered;

@@ -50,7 +50,7 @@ struct rpc_call *rpc_call_acquire(struct rpc_conn *c, int32_t stream_id)
     call->conn = c;
     call->stream_id = stream_id;
     call->deadline_ns = UINT64_MAX;
-    call->progress_ns = c->now_ns;
+    call->progress_ns = call->begun_ns = c->now_ns;
     call->http_status = 200;
     call->next = c->calls;
     if (c->calls != NULL) {
@@ -186,10 +186,25 @@ static void count_start(struct rpc_call *call)
     call->started = true;
 }
 
+static void count_end(const struct rpc_call *call, enum rpc_status status)
+{
+    const struct rpc_server_config *config = &call->conn->server->config;
+    if (config->on_call_end != NULL) {
+        config->on_call_end(config->user, call->method, status, call->begun_ns);
+    }
+}
+
+static void count_message(const struct rpc_call *call, bool sent)
+{
+    const struct rpc_server_config *config = &call->conn->server->config;
+    if (config->on_call_message != NULL) {
+        config->on_call_message(config->user, call->method, sent);
+    }
+}
+
 static void end_call(struct rpc_call *call, enum rpc_status status, const char *message)
 {
     struct rpc_conn *c = call->conn;
-    const struct rpc_server_config *config = &c->server->config;
     call->finished = true;
     call->status = (uint8_t)((unsigned)status < RPC_STATUS_COUNT ? status : RPC_UNKNOWN);
     nb_buf_clear(&call->note);
@@ -198,9 +213,7 @@ static void end_call(struct rpc_call *call, enum rpc_status status, const char *
     }
     c->call_count--;
     count_start(call); /* refused with its headers: both at once */
-    if (config->on_call_end != NULL) {
-        config->on_call_end(config->user, call->method, call->status);
-    }
+    count_end(call, call->status);
     if (c->doomed) {
         return;
     }
@@ -234,6 +247,7 @@ void rpc_call_send(struct rpc_call *call, struct nb_bytes head, struct nb_bytes 
         nb_buf_consume(&call->out, call->out_at);
         call->out_at = 0;
     }
+    count_message(call, true);
     size_t len = head.len + body.len;
     uint8_t *to = nb_buf_extend(&call->out, RPC_PREFIX_SIZE + len);
     rpc_prefix_put(to, len);
@@ -299,10 +313,9 @@ void rpc_call_cancel(struct rpc_call *call, enum rpc_cancel why)
         end_call(call, RPC_DEADLINE_EXCEEDED, "context deadline exceeded");
         return;
     }
-    const struct rpc_server_config *config = &call->conn->server->config;
     call->conn->call_count--;
-    if (call->started && config->on_call_end != NULL) {
-        config->on_call_end(config->user, call->method, RPC_CANCELED);
+    if (call->started) {
+        count_end(call, RPC_CANCELED);
     }
 }
 
@@ -361,6 +374,7 @@ static void refuse_message(struct rpc_call *call, enum rpc_read why)
 static void dispatch(struct rpc_call *call, struct nb_bytes message)
 {
     call->dispatched = true;
+    count_message(call, false);
     call->method->on_message(call, message);
 }
 

@@ -62,6 +62,7 @@ struct rpc_call {
     const struct rpc_method *method;  /* NULL: unknown */
     void *user;
     uint64_t deadline_ns;
+    uint64_t begun_ns;
     uint64_t progress_ns; /* when its request last grew */
     struct rpc_reader reader;
     struct nb_buf out;  /* framed messages; out_at bytes of them are with nghttp2's frames */

@@ -131,9 +131,12 @@ struct rpc_server_config {
     void (*on_output)(struct rpc_conn *conn, void *conn_user);
     /* For metrics; each may be NULL. on_call_end comes for every call, with the status it was told
      * (or RPC_CANCELED), also for those refused before a handler saw them (method is then NULL if
-     * unknown). */
+     * unknown), and with when it began on the clock of rpc_conn_feed. */
     void (*on_call_start)(void *server_user, const struct rpc_method *method);
-    void (*on_call_end)(void *server_user, const struct rpc_method *method, enum rpc_status status);
+    void (*on_call_end)(void *server_user, const struct rpc_method *method, enum rpc_status status,
+                        uint64_t begun_ns);
+    /* A message went to a handler (`sent` false), or came from one. */
+    void (*on_call_message)(void *server_user, const struct rpc_method *method, bool sent);
     void *user; /* server_user */
 };
 

@@ -51,6 +51,12 @@ const char *server_gate_name(enum server_gate gate)
     return gates[gate].name;
 }
 
+const char *server_gate_stage(enum server_gate gate)
+{
+    nb_assert(gate < SERVER_GATE_COUNT);
+    return gates[gate].on ? "BETA" : "ALPHA";
+}
+
 int server_config_exit_code(enum server_config_outcome outcome)
 {
     switch (outcome) {
@@ -661,6 +667,24 @@ static bool no_shared_url(const struct server_members *all, struct nb_buf *messa
     return true;
 }
 
+/* Where members are dialled; nobody dials TLS yet, so such a member would wait for ever. */
+static bool all_can_be_dialled(const struct server_members *all, struct nb_buf *message)
+{
+    for (size_t i = 0; i < all->count; i++) {
+        for (size_t u = 0; u < all->items[i].peer_urls.count; u++) {
+            const struct server_address *a = &all->items[i].peer_urls.items[u];
+            if (a->tls) {
+                nb_buf_printf(message,
+                              "--initial-cluster has %s=%s: TLS is not built in yet; use http:// "
+                              "URLs inside a trusted network\n",
+                              all->items[i].name, a->url);
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static bool advertised_as_listed(const struct server_addresses *own,
                                  const struct server_addresses *listed, const char *name,
                                  struct nb_buf *message)
@@ -709,7 +733,7 @@ enum server_config_outcome server_config_bootstrap(struct server_config *c, stru
         nb_buf_append_str(message, "\" in the initial cluster configuration\n");
         return SERVER_CONFIG_BAD;
     }
-    if (!no_shared_url(&all, message) ||
+    if (!all_can_be_dialled(&all, message) || !no_shared_url(&all, message) ||
         !advertised_as_listed(&c->initial_advertise_peer, &self->peer_urls, self->name, message)) {
         return SERVER_CONFIG_BAD;
     }

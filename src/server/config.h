@@ -124,5 +124,7 @@ void server_log_close(struct nb_logger *logger);
 
 /* Name of a gate, as --feature-gates spells it. */
 const char *server_gate_name(enum server_gate gate);
+/* "ALPHA" or "BETA". */
+const char *server_gate_stage(enum server_gate gate);
 
 #endif

@@ -201,8 +201,8 @@ static void a_wrong_configuration_ends_with_this_text_and_code(void **state)
          "URLs inside a trusted network\n",
          2},
         {"--force-new-cluster", "",
-         "flag --force-new-cluster is known, but not supported yet: restore a snapshot into an "
-         "empty data directory\n",
+         "flag --force-new-cluster is known, but not supported yet: stop the member and use "
+         "`nabata recover`\n",
          2},
         {"--auto-compaction-mode=sometimes", "", "unknown auto-compaction-mode \"sometimes\"\n", 1},
         {"", "ETCD_AUTO_COMPACTION_RETENTION=1h",
@@ -446,6 +446,137 @@ static void a_file_replaces_flags_and_variables_and_counts_in_ns(void **state)
     done(&q);
 }
 
+static const struct nb_option *flag_named(const char *name)
+{
+    const struct nb_option *found = NULL;
+    for (size_t i = 0; i < server_flag_count; i++) {
+        found = strcmp(server_flags[i].name, name) == 0 ? &server_flags[i] : found;
+    }
+    return found;
+}
+
+/* [etcd-v3-surface 5.2], all of it. */
+static void every_flag_of_etcd_is_known(void **state)
+{
+    (void)state;
+    static const char names[] =
+        "name data-dir wal-dir snapshot-count snapshot-catchup-entries heartbeat-interval "
+        "election-timeout initial-election-tick-advance listen-peer-urls "
+        "listen-client-urls listen-client-http-urls listen-metrics-urls max-snapshots "
+        "max-wals memory-mlock quota-backend-bytes backend-bbolt-freelist-type "
+        "backend-batch-interval backend-batch-limit max-txn-ops max-request-bytes "
+        "max-concurrent-streams grpc-keepalive-min-time grpc-keepalive-interval "
+        "grpc-keepalive-timeout socket-reuse-port socket-reuse-address "
+        "enable-grpc-gateway raft-read-timeout raft-write-timeout feature-gates "
+        "initial-advertise-peer-urls initial-cluster initial-cluster-state "
+        "initial-cluster-token advertise-client-urls discovery-token discovery-endpoints "
+        "discovery-dial-timeout discovery-request-timeout discovery-keepalive-time "
+        "discovery-keepalive-timeout discovery-insecure-transport "
+        "discovery-insecure-skip-tls-verify discovery-cert discovery-key discovery-cacert "
+        "discovery-user discovery-password discovery-fallback discovery-srv "
+        "discovery-srv-name strict-reconfig-check pre-vote auto-compaction-retention "
+        "auto-compaction-mode v2-deprecation cert-file key-file client-cert-auth "
+        "client-cert-file client-key-file client-crl-file client-cert-allowed-hostname "
+        "trusted-ca-file auto-tls peer-cert-file peer-key-file peer-trusted-ca-file "
+        "peer-client-cert-auth peer-client-cert-file peer-client-key-file "
+        "peer-cert-allowed-cn peer-cert-allowed-hostname peer-auto-tls peer-crl-file "
+        "peer-skip-client-san-verification self-signed-cert-validity cipher-suites "
+        "tls-min-version tls-max-version cors host-whitelist auth-token bcrypt-cost "
+        "auth-token-ttl enable-pprof metrics logger log-outputs log-level log-format "
+        "enable-log-rotation log-rotation-config-json warning-unary-request-duration "
+        "warning-apply-duration enable-distributed-tracing distributed-tracing-address "
+        "distributed-tracing-service-name distributed-tracing-instance-id "
+        "distributed-tracing-sampling-rate corrupt-check-time compact-hash-check-time "
+        "compaction-batch-limit compaction-sleep-interval watch-progress-notify-interval "
+        "bootstrap-defrag-threshold-megabytes max-learners downgrade-check-time "
+        "force-new-cluster unsafe-no-fsync config-file version cluster-active-size "
+        "cluster-remove-delay cluster-sync-interval config force max-result-buffer "
+        "max-retry-attempts peer-heartbeat-interval peer-election-timeout retry-interval "
+        "snapshot v vv";
+    char name[64];
+    size_t count = 0;
+    for (const char *at = names; *at != '\0'; at += strcspn(at, " ")) {
+        at += *at == ' ' ? 1 : 0;
+        (void)snprintf(name, sizeof name, "%.*s", (int)strcspn(at, " "), at);
+        if (flag_named(name) == NULL) {
+            fail_msg("--%s is not known", name);
+        }
+        count++;
+    }
+    assert_int_equal(count, 126);
+}
+
+static const char *value_that_is_no_default(const struct nb_option *flag)
+{
+    return flag->type == NB_OPTION_BOOL ? "true" : flag->type == NB_OPTION_DURATION ? "77s" : "77";
+}
+
+static void assert_one_line_refuses(struct parsed *p, const char *name,
+                                    enum server_config_outcome outcome)
+{
+    const char *said = text(p);
+    if (p->outcome != outcome || strstr(said, "is known, but not supported yet") == NULL ||
+        strstr(said, name) == NULL || strchr(said, '\n') != said + strlen(said) - 1) {
+        fail_msg("%s: %s", name, said);
+    }
+    done(p);
+}
+
+static void every_flag_without_support_is_refused_with_one_line_wherever_it_stands(void **state)
+{
+    (void)state;
+    size_t count = 0;
+    for (size_t i = 0; i < server_flag_count; i++) {
+        const struct nb_option *flag = &server_flags[i];
+        if ((flag->flags & NB_OPTION_UNSUPPORTED) == 0) {
+            continue;
+        }
+        char flag_text[128], variable[128] = "ETCD_", file[160];
+        const char *value = value_that_is_no_default(flag);
+        (void)snprintf(flag_text, sizeof flag_text, "--%s=%s", flag->name, value);
+        struct parsed p = parse(flag_text, "");
+        assert_one_line_refuses(&p, flag->name, SERVER_CONFIG_BAD_FLAG);
+        size_t len = strlen(variable);
+        for (const char *c = flag->name; *c != '\0'; c++) {
+            variable[len++] = (char)(*c == '-' ? '_' : *c - ('a' - 'A'));
+        }
+        variable[len] = '\0';
+        char name[128];
+        (void)snprintf(name, sizeof name, "%s", variable);
+        (void)snprintf(variable + len, sizeof variable - len, "=%s", value);
+        struct parsed q = parse("", variable);
+        assert_one_line_refuses(&q, name, SERVER_CONFIG_BAD);
+        char path[] = "/tmp/nabata-config-test-XXXXXX";
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        int size = snprintf(file, sizeof file, "%s: %s\n", flag->name,
+                            flag->type == NB_OPTION_DURATION ? "77000000000" : value);
+        assert_int_equal(write(fd, file, (size_t)size), size);
+        (void)close(fd);
+        (void)snprintf(flag_text, sizeof flag_text, "--config-file=%s", path);
+        struct parsed r = parse(flag_text, "");
+        assert_one_line_refuses(&r, flag->name, SERVER_CONFIG_BAD);
+        (void)unlink(path);
+        count++;
+    }
+    assert_in_range(count, 1, server_flag_count);
+}
+
+static void members_behind_tls_are_refused_where_the_cluster_is_set_up(void **state)
+{
+    (void)state;
+    struct parsed p = parse("--name=a --initial-advertise-peer-urls=http://h:1 "
+                            "--initial-cluster=a=http://h:1,b=https://h:2",
+                            "");
+    assert_int_equal(p.outcome, SERVER_CONFIG_RUN);
+    nb_buf_clear(&p.message);
+    assert_int_equal(server_config_bootstrap(&p.c, &p.message), SERVER_CONFIG_BAD);
+    nb_buf_append(&p.message, "", 1);
+    assert_string_equal(text(&p), "--initial-cluster has b=https://h:2: TLS is not built in yet; "
+                                  "use http:// URLs inside a trusted network\n");
+    done(&p);
+}
+
 static void a_log_file_is_appended_to_and_a_bad_one_is_told(void **state)
 {
     (void)state;
@@ -494,6 +625,9 @@ int main(void)
         cmocka_unit_test(every_flag_of_the_table_takes_its_own_default),
         cmocka_unit_test(a_file_configures_or_says_which_line_is_wrong),
         cmocka_unit_test(a_file_replaces_flags_and_variables_and_counts_in_ns),
+        cmocka_unit_test(every_flag_of_etcd_is_known),
+        cmocka_unit_test(every_flag_without_support_is_refused_with_one_line_wherever_it_stands),
+        cmocka_unit_test(members_behind_tls_are_refused_where_the_cluster_is_set_up),
         cmocka_unit_test(a_log_file_is_appended_to_and_a_bad_one_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,7 +10,9 @@ struct server_incoming {
     char *part, *whole;     /* owned */
     struct nb_buf announce; /* encoded, from the end of the stream until the file is durable */
     struct disk_request install;
-    bool installing; /* the request is with the disk */
+    bool installing;             /* the request is with the disk */
+    bool good;                   /* it is durable here */
+    uint64_t begun_ns, ended_ns; /* of the stream */
 };
 
 struct server_incoming *server_incoming_create(const struct server_incoming_config *config)
@@ -25,6 +27,8 @@ static void forget(struct server_incoming *in)
     disk_close(in->file);
     nb_free(in->part);
     nb_free(in->whole);
+    server_metrics_transfer_end(in->config.metrics->received, in->from, in->good);
+    in->good = false;
     in->file = NULL;
     in->part = in->whole = NULL;
     in->transfer = 0;
@@ -50,6 +54,8 @@ bool server_incoming_begin(struct server_incoming *in, uint64_t from, uint64_t t
     }
     in->transfer = transfer;
     in->from = from;
+    in->begun_ns = net_now_ns();
+    server_metrics_transfer_begin(in->config.metrics->received, from);
     in->part = nb_sprintf("%s/%016" PRIx64 ".part", in->config.dir, transfer);
     in->whole = nb_sprintf("%s/%016" PRIx64 ".snap", in->config.dir, transfer);
     enum nb_status status =
@@ -89,7 +95,10 @@ static void on_installed(struct disk_request *request, enum nb_status status)
 {
     struct server_incoming *in = request->owner;
     in->installing = false;
+    in->good = status == NB_OK;
     if (status == NB_OK) {
+        nb_histogram_observe_ns(&in->config.metrics->snapshot_sync, net_now_ns() - in->ended_ns);
+        nb_histogram_observe_ns(&in->config.metrics->snapshot_save, net_now_ns() - in->begun_ns);
         struct raft_msg msg;
         struct nb_arena arena = {0};
         status = raft_msg_decode(nb_buf_bytes(&in->announce), &msg, &arena);
@@ -121,6 +130,7 @@ void server_incoming_end(struct server_incoming *in, uint64_t transfer,
                                         .on_done = on_installed,
                                         .owner = in};
     in->installing = true;
+    in->ended_ns = net_now_ns();
     disk_submit(in->config.disk, &in->install);
 }
 

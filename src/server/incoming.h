@@ -11,6 +11,7 @@
 
 #include "peer/peer.h"
 #include "replica/replica.h"
+#include "server/metrics.h"
 #include "storage/disk.h"
 
 struct server_incoming;
@@ -20,6 +21,7 @@ struct server_incoming_config {
     const char *dir;   /* borrowed */
     struct replica *replica;
     struct peer_transport *peers;
+    struct server_metrics *metrics;
     const struct nb_logger *log;
 };
 

@@ -1,4 +1,5 @@
 /* Who a joining member is, by what the cluster says of its members. */
+#include "peer/hello.h"
 #include "server/join.h"
 
 #include "tests/support/unit.h"
@@ -78,12 +79,48 @@ static void a_card_survives_the_wire_and_damage_is_refused(void **state)
     nb_buf_deinit(&card);
 }
 
+/* A card was 4,096 bytes at most: the fifteenth member with such URLs could not join. */
+static void a_cluster_of_as_many_members_as_there_can_be_is_joined_by_one_hello(void **state)
+{
+    (void)state;
+    struct machine_members members = {0}, back = {0};
+    struct nb_buf card = {0}, hello = {0};
+    uint64_t applied;
+    char url[256];
+    for (uint64_t id = 1; id <= MACHINE_MEMBER_COUNT_MAX; id++) {
+        int len = snprintf(url, sizeof url, "http://m%02u.", (unsigned)id);
+        memset(url + len, 'h', 240);
+        (void)snprintf(url + len + 239, 8, ":2380");
+        add(&members, id, "a-name-that-is-as-long-as-one-of-a-pod-may-be-0", url);
+    }
+    server_card_encode(5, 77, &members, &card);
+    assert_in_range(card.len, 8000, PEER_CARD_SIZE_MAX);
+    struct peer_hello h = {.protocol_version = PEER_PROTOCOL_VERSION,
+                           .channel = PEER_CHANNEL_PROBE,
+                           .from = 1,
+                           .boot_id = 1,
+                           .boot_count = 1,
+                           .card = nb_buf_bytes(&card)},
+                      said;
+    peer_hello_encode(&h, &hello);
+    assert_in_range(hello.len, card.len, PEER_HELLO_SIZE_MAX);
+    assert_int_equal(peer_hello_decode(nb_buf_bytes(&hello), &said), NB_OK);
+    assert_int_equal(server_card_decode(said.card, &applied, &back), NB_OK);
+    assert_int_equal(back.count, MACHINE_MEMBER_COUNT_MAX);
+    assert_string_equal(back.items[back.count - 1].peer_urls[0], url);
+    machine_members_deinit(&members);
+    machine_members_deinit(&back);
+    nb_buf_deinit(&hello);
+    nb_buf_deinit(&card);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_joiner_finds_itself_by_its_peer_urls),
         cmocka_unit_test(K04_one_that_has_started_before_does_not_join_with_an_empty_folder),
         cmocka_unit_test(a_card_survives_the_wire_and_damage_is_refused),
+        cmocka_unit_test(a_cluster_of_as_many_members_as_there_can_be_is_joined_by_one_hello),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

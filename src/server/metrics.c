@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 void server_metrics_round_trip(struct server_metrics *m, uint64_t id, uint64_t round_trip_ns)
 {
@@ -17,6 +18,55 @@ void server_metrics_round_trip(struct server_metrics *m, uint64_t id, uint64_t r
         nb_histogram_init(&m->round_trips[i].seconds, 0.0001, 2, 16);
     }
     nb_histogram_observe_ns(&m->round_trips[i].seconds, round_trip_ns);
+}
+
+void server_metrics_init(struct server_metrics *m, const bool gates[SERVER_GATE_COUNT])
+{
+    *m = (struct server_metrics){0};
+    memcpy(m->gates, gates, sizeof m->gates);
+    nb_histogram_init(&m->snapshot_sync, 0.001, 2, 14);
+    nb_histogram_init(&m->snapshot_save, 0.1, 2, 10);
+}
+
+/* The row of a member, made when there is none; NULL: no room for it. */
+static struct server_transfers *transfers_of(struct server_transfers all[PEER_COUNT_MAX],
+                                             uint64_t id)
+{
+    for (size_t i = 0; i < PEER_COUNT_MAX; i++) {
+        if (all[i].id == id) {
+            return &all[i];
+        }
+        if (all[i].id == 0) {
+            all[i].id = id;
+            nb_histogram_init(&all[i].seconds, 0.1, 2, 10);
+            return &all[i];
+        }
+    }
+    return NULL;
+}
+
+void server_metrics_transfer_begin(struct server_transfers all[PEER_COUNT_MAX], uint64_t id)
+{
+    struct server_transfers *t = transfers_of(all, id);
+    if (t != NULL) {
+        t->running++;
+        t->begun_ns = net_now_ns();
+    }
+}
+
+void server_metrics_transfer_end(struct server_transfers all[PEER_COUNT_MAX], uint64_t id,
+                                 bool good)
+{
+    struct server_transfers *t = transfers_of(all, id);
+    if (t == NULL || t->running == 0) {
+        return;
+    }
+    t->running--;
+    t->success += good ? 1 : 0;
+    t->failure += good ? 0 : 1;
+    if (good) {
+        nb_histogram_observe_ns(&t->seconds, net_now_ns() - t->begun_ns);
+    }
 }
 
 static uint64_t sent_bytes(const struct peer_status *p)
@@ -75,9 +125,77 @@ static const struct row {
      NULL, disconnected},
 };
 
+/* Rows of one number a member. */
+static void write_transfer_row(const struct server_transfers all[PEER_COUNT_MAX], const char *way,
+                               const char *label, const char *what, const char *type, size_t offset,
+                               struct nb_buf *out)
+{
+    nb_buf_printf(out,
+                  "# HELP etcd_network_snapshot_%s_%s Snapshots exchanged with a member.\n"
+                  "# TYPE etcd_network_snapshot_%s_%s %s\n",
+                  way, what, way, what, type);
+    for (size_t i = 0; i < PEER_COUNT_MAX && all[i].id != 0; i++) {
+        uint64_t value;
+        memcpy(&value, (const char *)&all[i] + offset, sizeof value);
+        nb_buf_printf(out, "etcd_network_snapshot_%s_%s{%s=\"%" PRIx64 "\"} %" PRIu64 "\n", way,
+                      what, label, all[i].id, value);
+    }
+}
+
+static void write_transfers(const struct server_transfers all[PEER_COUNT_MAX], const char *way,
+                            const char *label, struct nb_buf *out)
+{
+    char name[80], labels[64];
+    if (all[0].id == 0) {
+        return; /* as etcd's: no family before there is a series */
+    }
+    write_transfer_row(all, way, label, "success", "counter",
+                       offsetof(struct server_transfers, success), out);
+    write_transfer_row(all, way, label, "failures", "counter",
+                       offsetof(struct server_transfers, failure), out);
+    write_transfer_row(all, way, label, "inflights_total", "gauge",
+                       offsetof(struct server_transfers, running), out);
+    (void)snprintf(name, sizeof name, "etcd_network_snapshot_%s_total_duration_seconds", way);
+    nb_buf_printf(out,
+                  "# HELP %s Total latency distributions of v3 snapshot %ss\n# TYPE %s histogram\n",
+                  name, way, name);
+    for (size_t i = 0; i < PEER_COUNT_MAX && all[i].id != 0; i++) {
+        (void)snprintf(labels, sizeof labels, "%s=\"%" PRIx64 "\"", label, all[i].id);
+        nb_histogram_write(&all[i].seconds, name, labels, out);
+    }
+}
+
+static void write_files(const struct server_metrics *m, struct nb_buf *out)
+{
+    nb_buf_append_str(out, "# HELP etcd_snap_db_fsync_duration_seconds The latency distributions "
+                           "of fsyncing .snap.db file\n"
+                           "# TYPE etcd_snap_db_fsync_duration_seconds histogram\n");
+    nb_histogram_write(&m->snapshot_sync, "etcd_snap_db_fsync_duration_seconds", "", out);
+    nb_buf_append_str(out, "# HELP etcd_snap_db_save_total_duration_seconds The total latency "
+                           "distributions of v3 snapshot save\n"
+                           "# TYPE etcd_snap_db_save_total_duration_seconds histogram\n");
+    nb_histogram_write(&m->snapshot_save, "etcd_snap_db_save_total_duration_seconds", "", out);
+}
+
+static void write_gates(const struct server_metrics *m, struct nb_buf *out)
+{
+    nb_buf_append_str(out, "# HELP etcd_server_feature_enabled Whether or not a feature is "
+                           "enabled. 1 is enabled, 0 is not.\n"
+                           "# TYPE etcd_server_feature_enabled gauge\n");
+    for (size_t i = 0; i < SERVER_GATE_COUNT; i++) {
+        nb_buf_printf(out, "etcd_server_feature_enabled{name=\"%s\",stage=\"%s\"} %d\n",
+                      server_gate_name((enum server_gate)i), server_gate_stage((enum server_gate)i),
+                      m->gates[i]);
+    }
+}
+
 void server_metrics_write(const struct server_metrics *m, const struct peer_transport *peers,
                           uint64_t local, struct nb_buf *out)
 {
+    write_transfers(m->sent, "send", "To", out);
+    write_transfers(m->received, "receive", "From", out);
+    write_files(m, out);
+    write_gates(m, out);
     uint64_t ids[PEER_COUNT_MAX];
     size_t count = peer_transport_ids(peers, ids);
     for (size_t i = 0; i < NB_ARRAY_LEN(rows); i++) {

@@ -275,7 +275,7 @@ static bool check_urls(void *user, char **urls, size_t *count)
     struct server_addresses all;
     bool fine = server_urls_parse((const char *const *)urls, *count, &arena, &all, &why);
     for (size_t i = 0; fine && i < all.count; i++) {
-        fine = !all.items[i].unix_socket && all.items[i].host[0] != '\0';
+        fine = !all.items[i].unix_socket && !all.items[i].tls && all.items[i].host[0] != '\0';
     }
     if (fine) {
         for (size_t i = 0; i < *count; i++) {

@@ -286,6 +286,7 @@ static void make_replica_config(const struct server *s, struct replica_config *c
         .initial_election_tick_advance = f->initial_election_tick_advance,
         .request_timeout_ns = 5000000000ull + 2 * (uint64_t)f->election_timeout_ns,
         .read_retry_ns = 500000000ull,
+        .slow_apply_ns = (uint64_t)f->warning_apply_duration_ns,
         .snapshot_catchup_entry_count = f->snapshot_catchup_entries,
         .snapshot_catchup_bytes_max = 64 << 20,
         .commit_interval_ns = 100000000ull,
@@ -405,6 +406,7 @@ int server_listen_for(struct api *api, const struct server_addresses *addresses,
 static int open_api(struct server *s, struct nb_buf *message)
 {
     const struct server_config *f = &s->config;
+    server_metrics_init(&s->metrics, f->gates);
     struct api_config config = {
         .loop = s->loop,
         .replica = s->replica,
@@ -419,6 +421,7 @@ static int open_api(struct server *s, struct nb_buf *message)
         .keepalive_interval_ns = (uint64_t)f->grpc_keepalive_interval_ns,
         .keepalive_timeout_ns = (uint64_t)f->grpc_keepalive_timeout_ns,
         .request_timeout_ns = 5000000000ull + 2 * (uint64_t)f->election_timeout_ns,
+        .metrics_extensive = f->metrics_extensive,
         .reuse_port = f->socket_reuse_port,
         .cors = (const char *const *)f->cors,
         .host_whitelist = (const char *const *)f->host_whitelist,
@@ -522,6 +525,7 @@ static int open_all(struct server *s, struct nb_buf *message)
             .dir = s->store.datadir.snap,
             .replica = s->replica,
             .peers = s->peers,
+            .metrics = &s->metrics,
             .log = &s->log,
         };
         s->incoming = server_incoming_create(&incoming);

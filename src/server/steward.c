@@ -23,6 +23,8 @@ static bool leads(const struct server_steward *w)
 
 /* ---- cards ---- */
 
+static_assert((int)STEWARD_CARD_SIZE_MAX <= (int)PEER_CARD_SIZE_MAX, "a hello takes any card");
+
 void server_card(const struct server *s, struct steward_card *out)
 {
     const struct server_config *f = &s->config;

@@ -21,6 +21,7 @@ static void world_send(void *user, const struct raft_msg *msg)
 static void on_snapshot_sent(void *user, uint64_t to, enum nb_status status)
 {
     struct server *s = user;
+    server_metrics_transfer_end(s->metrics.sent, to, status == NB_OK);
     nb_log(&s->log, status == NB_OK ? NB_LOG_INFO : NB_LOG_WARN, "snapshot.sent", NULL,
            NB_KV_ID("to", to), NB_KV_STR("status", nb_status_text(status)), NB_KV_END);
     replica_snapshot_sent(s->replica, to, status == NB_OK);
@@ -50,6 +51,7 @@ static void world_send_snapshot(void *user, uint64_t to, const char *path,
                                 const struct raft_msg *announce)
 {
     struct server *s = user;
+    server_metrics_transfer_begin(s->metrics.sent, to);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
     enum nb_status status = NB_IO;

@@ -17,7 +17,7 @@
 
 #include "steward/pod.h"
 
-enum { STEWARD_CARD_SIZE_MAX = 4000, STEWARD_WORDS_SIZE_MAX = 200 };
+enum { STEWARD_CARD_SIZE_MAX = 60000, STEWARD_WORDS_SIZE_MAX = 200 };
 
 /* On the wire: numbers stay. */
 enum steward_state {

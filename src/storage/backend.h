@@ -58,6 +58,7 @@ struct backend_sizes {
     uint64_t allocated; /* bytes of the file */
     uint64_t in_use;    /* bytes of pages that hold something */
     uint32_t page_size;
+    uint32_t reader_count; /* read transactions open: the view, and a copy under way */
 };
 
 struct backend;

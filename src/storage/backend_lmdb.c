@@ -623,6 +623,7 @@ static void lmdb_sizes(struct backend *b, struct backend_sizes *out_sizes)
         .allocated = stat(l->file, &st) == 0 ? (uint64_t)st.st_size : pages * page.ms_psize,
         .in_use = (pages - (unused < pages ? unused : pages)) * page.ms_psize,
         .page_size = page.ms_psize,
+        .reader_count = (uint32_t)(l->view != NULL) + (uint32_t)(l->copy != NULL),
     };
 }
 

@@ -93,6 +93,11 @@ func normal(req *request, message proto.Message) proto.Message {
 		if req.kind == "Range" {
 			settleTies(r, message.(*pb.RangeResponse))
 		}
+	case *pb.HashKVRequest:
+		if req.hashKept { // of the time before that compaction in etcd, of now in nabata
+			message.(*pb.HashKVResponse).Hash = 0
+			message.(*pb.HashKVResponse).CompactRevision = 0
+		}
 	case *pb.TxnRequest:
 		settleTxn(r, message.(*pb.TxnResponse))
 	}

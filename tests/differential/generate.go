@@ -14,12 +14,13 @@ import (
 
 // A request is one call, the same to both clusters.
 type request struct {
-	kind    string // which RPC, or Unknown, or Malformed
-	method  string // of an Unknown or Malformed one
-	message proto.Message
-	local   bool // answered from what one member holds: needs a barrier before
-	write   bool // must not be sent twice
-	sorted  bool // has a custom sort somewhere
+	kind     string // which RPC, or Unknown, or Malformed
+	method   string // of an Unknown or Malformed one
+	message  proto.Message
+	local    bool // answered from what one member holds: needs a barrier before
+	write    bool // must not be sent twice
+	sorted   bool // has a custom sort somewhere
+	hashKept bool // HashKV of the revision that was compacted to last: etcd has kept the hash of before
 }
 
 func (r *request) String() string {
@@ -96,7 +97,9 @@ func (g *generator) next() *request {
 		m := &pb.CompactionRequest{Revision: g.compactRevision(), Physical: g.oneIn(3)}
 		return &request{kind: "Compact", message: m, write: true}
 	case n < 991:
-		return hashRequest(g.hashRevision())
+		req := hashRequest(g.hashRevision())
+		req.hashKept = g.compacted >= 0 && req.message.(*pb.HashKVRequest).Revision == g.compacted
+		return req
 	case n < 995:
 		return g.huge()
 	case n < 998:
@@ -215,7 +218,7 @@ func (g *generator) between(low, high int64) int64 {
 func (g *generator) hashRevision() int64 {
 	for {
 		revision := g.readRevision()
-		if !g.compacts[revision] || revision == 0 {
+		if !g.compacts[revision] || revision == 0 || revision == g.compacted {
 			return revision
 		}
 	}

@@ -8,9 +8,9 @@
 //	DIFF_RESTART     command that kills and restarts all of A; run twice in between, so that what A reads back from
 //	                 its disks is compared as well (optional)
 //
-// Not compared: cluster and member ids, raft terms, the order among equals of a custom sort, and HashKV at a revision
-// that was compacted to (etcd's answer depends on whether it kept the hash of that compaction); for the same reason
-// nobody compacts to revision 0.
+// Not compared: cluster and member ids, raft terms, the order among equals of a custom sort, the hash of HashKV at the
+// revision that was compacted to last, and HashKV at all at those compacted to before (etcd answers from the hashes that
+// it kept in memory of its last ten compactions, so that a restart shows); for the same reason nobody compacts to revision 0.
 // A part of the answers is spoiled in one random field and compared again: the comparer must see it (T01).
 package main
 

@@ -3,6 +3,7 @@
 
     misuse.py NABATA
 """
+import json
 import os
 import random
 import re
@@ -462,9 +463,29 @@ def probes_answer_with_etcds_codes():
     m = Member("probes").start().ready()
     for method, path, code in (("GET", "/livez", 200), ("GET", "/livez/", 404), ("POST", "/livez", 405),
                                ("HEAD", "/version", 405), ("HEAD", "/health", 405), ("GET", "/readyz?verbose", 200),
-                               ("GET", "/readyz/non_learner", 200), ("GET", "/livez/other", 404), ("GET", "/", 404)):
+                               ("GET", "/readyz/non_learner", 200), ("GET", "/livez/other", 404), ("GET", "/", 404),
+                               ("GET", "/debug/vars", 200), ("POST", "/debug/vars", 405), ("GET", "/debug/pprof/heap", 404)):
         said = http(m.client, f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert said.startswith(f"HTTP/1.1 {code} ".encode()), (method, path, said[:200])
+    m.stop()
+
+
+@test
+def debug_vars_say_what_etcds_say():
+    port = free_port()
+    m = Member('debug "vars"', extra=["--listen-metrics-urls", f"http://127.0.0.1:{port}"]).start().ready()
+    ask = b"GET /debug/vars HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".decode()
+    head, body = http(m.client, ask).split(b"\r\n\r\n", 1)
+    assert b"Content-Type: application/json; charset=utf-8" in head, head
+    said = json.loads(body)
+    assert said["cmdline"] == m.command(), said["cmdline"]
+    assert said["file_descriptor_limit"] > 0 and "Alloc" in said["memstats"], said
+    raft = said["raft.status"]
+    own = raft["id"]
+    assert raft["raftState"] == "StateLeader" and raft["lead"] == raft["vote"] == own, raft
+    assert list(raft["progress"]) == [own] and raft["progress"][own]["match"] == raft["applied"] == raft["commit"], raft
+    assert raft["leadtransferee"] == "0" and raft["term"] >= 1, raft
+    assert http(port, ask).startswith(b"HTTP/1.1 404 "), "the metrics port has no /debug/vars, like etcd's"
     m.stop()
 
 

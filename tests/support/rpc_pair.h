@@ -136,8 +136,10 @@ static inline void pair_started(void *user, const struct rpc_method *method)
     ((struct pair *)user)->started++;
 }
 
-static inline void pair_ended(void *user, const struct rpc_method *method, enum rpc_status status)
+static inline void pair_ended(void *user, const struct rpc_method *method, enum rpc_status status,
+                              uint64_t begun_ns)
 {
+    (void)begun_ns;
     (void)method;
     (void)status;
     ((struct pair *)user)->ended++;
