@@ -395,6 +395,12 @@ struct server_steward *server_steward_create(struct server *s)
     steward_keeper_init(&w->keeper, s->config.statefulset.set, NULL);
     steward_stops_init(&w->stops);
     w->scale = server_scale_create(s->loop, &s->config.statefulset, &s->log);
+    if (!server_scale_has_api(w->scale)) {
+        nb_log(&s->log, NB_LOG_WARN, "kubernetes.none",
+               "no Kubernetes API is known (KUBERNETES_SERVICE_HOST and the namespace): pods that "
+               "are scaled down stay members until removed by hand",
+               NB_KV_END);
+    }
     server_scale_set_polling(w->scale, false); /* the leader's business, but for the first time */
     w->timer = net_timer_create(s->loop, on_round, w);
     net_timer_start(w->timer, round_ns, round_ns);
