@@ -211,7 +211,7 @@ static void on_signal(void *user, int signal_number)
 {
     struct seeker *k = user;
     k->server->signal_number = signal_number;
-    nb_log(&k->server->log, NB_LOG_INFO, "server.stopping", NULL,
+    nb_log(&k->server->log, NB_LOG_INFO, "server.stopping", "told to stop",
            NB_KV_STR("signal", strsignal(signal_number)), NB_KV_END);
     net_loop_stop(k->loop);
 }

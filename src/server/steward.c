@@ -163,9 +163,13 @@ static void log_done(struct server_steward *w)
         [STEWARD_REMOVE] = {"steward.removed", "removed members"},
         [STEWARD_HAND_OVER] = {"steward.hands_over", "hands over leadership"},
     };
-    nb_log(&w->server->log, NB_LOG_INFO, rows[w->action.kind].event, rows[w->action.kind].text,
-           NB_KV_ID("member", w->action.id), NB_KV_ID("instead_of", w->action.other_id),
-           NB_KV_STR("why", w->action.words), NB_KV_END);
+    struct nb_kv pairs[] = {NB_KV_ID("member", w->action.id), NB_KV_STR("why", w->action.words),
+                            NB_KV_END, NB_KV_END};
+    if (w->action.other_id != 0) {
+        pairs[2] = NB_KV_ID("instead_of", w->action.other_id);
+    }
+    nb_log_line(&w->server->log, NB_LOG_INFO, rows[w->action.kind].event, rows[w->action.kind].text,
+                pairs);
 }
 
 static void on_changed(struct replica_request *request, enum nb_status status,
