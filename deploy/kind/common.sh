@@ -62,12 +62,16 @@ k() {
 }
 
 cluster_exists() {
-    kind get clusters 2>/dev/null | grep -qxF -- "$name"
+    kind get clusters 2>/dev/null | grep -xF -- "$name" >/dev/null # -q would end kind with SIGPIPE at times
 }
 
 # Prints "true" (runs), "false" (stopped) or nothing (there is none).
+container_state() {
+    "$engine" inspect --type container --format '{{.State.Running}}' "$1" 2>/dev/null || true
+}
+
 registry_state() {
-    "$engine" inspect --type container --format '{{.State.Running}}' "$registry" 2>/dev/null || true
+    container_state "$registry"
 }
 
 # The architecture of the cluster's first node, as images call it; nothing when it cannot be asked.
@@ -79,7 +83,7 @@ node_arch() {
 # The images reach the nodes through the registry, or, without one, by hand.
 publish_images() {
     local image archive
-    if [[ $(registry_state) == true ]] || { $dry_run && ! $no_registry; }; then
+    if ! $no_registry && { $dry_run || [[ $(registry_state) == true ]]; }; then
         for image in "${images[@]}"; do
             push "$image"
         done

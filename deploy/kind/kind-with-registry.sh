@@ -57,9 +57,29 @@ start_registry() {
     esac
 }
 
+# A cluster that is there may have stopped with the machine, and this user's kubectl may not know it.
+take_up_cluster() {
+    local node started=false tries=0
+    say "cluster $name is there"
+    for node in $(kind get nodes --name "$name" 2>/dev/null); do
+        if [[ $(container_state "$node") == false ]]; then
+            run "$engine" start "$node"
+            started=true
+        fi
+    done
+    if ! kubectl config get-contexts --output name 2>/dev/null | grep -xF -- "kind-$name" >/dev/null; then
+        run kind export kubeconfig --name "$name"
+    fi
+    $started && ! $dry_run || return 0
+    until kubectl --context "kind-$name" get --raw /readyz >/dev/null 2>&1; do
+        ((++tries < 60)) || die "the API server of cluster $name does not answer; down.sh and up.sh make a new one"
+        sleep 2
+    done
+}
+
 create_cluster() {
     if cluster_exists; then
-        say "cluster $name is there"
+        take_up_cluster
         return
     fi
     run_with 'kind: Cluster

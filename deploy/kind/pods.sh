@@ -17,4 +17,5 @@ options "$@"
 need_tools kubectl
 k delete pod --selector "$client" --ignore-not-found --wait
 k apply --kustomize "$overlay" --selector "$client"
-k wait --for condition=Ready pod/c1 --timeout 120s
+k wait --for condition=Ready pod/c1 --timeout 120s || die "c1 is not ready; look at:
+  kubectl --context kind-$name describe pod c1"

@@ -17,4 +17,6 @@ options "$@"
 need_tools kubectl
 remove_servers
 k apply --kustomize "$overlay" --selector "$servers"
-k rollout status statefulset/ss --timeout 300s
+k rollout status statefulset/ss --timeout 300s || die "the servers are not ready; look at:
+  kubectl --context kind-$name describe pod --selector $servers
+  kubectl --context kind-$name logs ss-0"

@@ -284,6 +284,30 @@ static void help_all(const struct cli *cli, struct nb_buf *out)
 
 /* ---- a run ---- */
 
+/* `nabata member --help`: what there is of it. False: nothing begins so. */
+static bool help_group(struct cli *cli, const char *word)
+{
+    size_t len = strlen(word);
+    bool found = false;
+    for (size_t i = 0; i < cli_command_count; i++) {
+        const struct cli_command *command = cli_commands[i];
+        if (strncmp(command->name, word, len) == 0 && command->name[len] == ' ') {
+            if (!found) {
+                nb_buf_printf(&cli->out, "Usage: %s %s COMMAND [arguments] [options]\n\n",
+                              cli->program, word);
+            }
+            nb_buf_printf(&cli->out, "  %-18s %s\n", command->name, command->help);
+            found = true;
+        }
+    }
+    if (found) {
+        nb_buf_printf(&cli->out,
+                      "\n`%s %s COMMAND --help` shows a command's options and examples.\n",
+                      cli->program, word);
+    }
+    return found;
+}
+
 static int unknown_command(const struct cli *cli)
 {
     const char *const *words = cli->options.arguments;
@@ -379,6 +403,11 @@ static int run_words(struct cli *cli, int argc, char **argv)
         help_all(cli, &cli->out);
         int flushed = cli_flush(cli);
         return count == 0 ? CLI_BAD_ARGUMENTS : flushed;
+    }
+    bool asks =
+        help || (count == 2 && (strcmp(words[1], "--help") == 0 || strcmp(words[1], "-h") == 0));
+    if (asks && count == 2 && help_group(cli, words[help ? 1 : 0])) {
+        return cli_flush(cli);
     }
     cli->options.arguments += help ? 1 : 0; /* put back below: it is an owned array */
     cli->options.argument_count -= help ? 1 : 0;

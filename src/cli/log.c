@@ -14,6 +14,7 @@ struct shown {
     struct nb_buf pieces;       /* LogResponses, one after the other: by protobuf, one */
     Nabatapb__LogResponse *log; /* owned */
     size_t next;                /* first entry not printed yet */
+    char error[256];            /* why it does not answer; "" when it did */
 };
 
 static void gather(void *user, struct nb_bytes message)
@@ -22,7 +23,8 @@ static void gather(void *user, struct nb_bytes message)
     nb_buf_append_bytes(&shown->pieces, message);
 }
 
-static int fetch(struct cli *cli, size_t endpoint, struct shown *shown)
+/* One node that is down does not hide the others. */
+static int fetch(struct cli *cli, size_t endpoint, bool alone, struct shown *shown)
 {
     Nabatapb__LogRequest request = NABATAPB__LOG_REQUEST__INIT;
     struct nb_buf bytes = {0};
@@ -41,8 +43,11 @@ static int fetch(struct cli *cli, size_t endpoint, struct shown *shown)
     if (answer.status == RPC_UNIMPLEMENTED) {
         code = cli_fail(CLI_BAD_FEATURE, "%s does not show its log: it is no nabata server",
                         client_endpoint_name(cli->client, endpoint));
-    } else if (answer.status != RPC_OK) {
+    } else if (answer.status != RPC_OK && alone) {
         code = cli_fail_call(&answer);
+    } else if (answer.status != RPC_OK) {
+        (void)snprintf(shown->error, sizeof shown->error, "%s",
+                       answer.error[0] != '\0' ? answer.error : rpc_status_name(answer.status));
     } else {
         shown->log = nabatapb__log_response__unpack(NULL, shown->pieces.len, shown->pieces.data);
         code = shown->log != NULL ? CLI_OK : cli_fail(CLI_ERROR, "the log cannot be decoded");
@@ -127,6 +132,38 @@ static size_t add_rows(struct table *table, struct shown *all, size_t count)
     }
 }
 
+/* Says who does not answer; the count of those who do. */
+static size_t tell_down(struct cli *cli, const struct shown *all, size_t count)
+{
+    size_t up = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (all[i].error[0] == '\0') {
+            up++;
+        } else if (cli->format.kind != FORMAT_JSON) {
+            nb_buf_printf(&cli->out, "Down: %s: %s\n", client_endpoint_name(cli->client, i),
+                          all[i].error);
+        }
+    }
+    return up;
+}
+
+static void print_json(struct cli *cli, const struct shown *all, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        nb_buf_append_str(&cli->out, i > 0 ? ",{\"Endpoint\":" : "[{\"Endpoint\":");
+        format_quoted(&cli->out, nb_bytes_str(client_endpoint_name(cli->client, i)));
+        if (all[i].log != NULL) {
+            nb_buf_append_str(&cli->out, ",\"Log\":");
+            format_json(&cli->out, &all[i].log->base, cli->format.hex);
+        } else {
+            nb_buf_append_str(&cli->out, ",\"Error\":");
+            format_quoted(&cli->out, nb_bytes_str(all[i].error));
+        }
+        nb_buf_append_str(&cli->out, "}");
+    }
+    nb_buf_append_str(&cli->out, "]\n");
+}
+
 static int print(struct cli *cli, struct shown *all, size_t count)
 {
     size_t column_count = 5 + count + (count > 1 ? 1 : 0);
@@ -159,17 +196,14 @@ static int run(struct cli *cli)
     size_t count = client_endpoint_count(cli->client);
     struct shown *all = nb_alloc_zero(count, sizeof *all);
     for (size_t i = 0; i < count && code == CLI_OK; i++) {
-        code = fetch(cli, i, &all[i]);
+        code = fetch(cli, i, count == 1, &all[i]);
+    }
+    if (code == CLI_OK && tell_down(cli, all, count) == 0) {
+        nb_buf_clear(&cli->out);
+        code = cli_fail(CLI_BAD_CONNECTION, "no node answers; the first: %s", all[0].error);
     }
     if (code == CLI_OK && cli->format.kind == FORMAT_JSON) {
-        for (size_t i = 0; i < count; i++) {
-            nb_buf_append_str(&cli->out, i > 0 ? ",{\"Endpoint\":" : "[{\"Endpoint\":");
-            format_quoted(&cli->out, nb_bytes_str(client_endpoint_name(cli->client, i)));
-            nb_buf_append_str(&cli->out, ",\"Log\":");
-            format_json(&cli->out, &all[i].log->base, cli->format.hex);
-            nb_buf_append_str(&cli->out, "}");
-        }
-        nb_buf_append_str(&cli->out, "]\n");
+        print_json(cli, all, count);
     } else if (code == CLI_OK) {
         code = print(cli, all, count);
     }
@@ -196,7 +230,8 @@ const struct cli_command cli_command_log = {
     .name = "log",
     .arguments = "",
     .help = "Prints the log of operations of a node, or compares several",
-    .more = "Exit code 1 if nodes hold different entries at an index they share.",
+    .more = "A node that is down is shown and is no failure. Exit code 1 if nodes hold different "
+            "entries at an index they share, 2 if no node answers.",
     .group = "Cluster",
     .options = &options,
     .examples = examples,

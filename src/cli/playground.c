@@ -327,10 +327,29 @@ static int make_folder(struct playground *p)
     return CLI_OK;
 }
 
+/* The name to type: "nabata" when the PATH has one, else where this one lies. */
+static const char *program_name(char *out, size_t size)
+{
+    const char *path = getenv("PATH");
+    ssize_t len = readlink("/proc/self/exe", out, size - 1);
+    out[len > 0 ? len : 0] = '\0';
+    for (const char *at = path; at != NULL && *at != '\0';) {
+        char file[512];
+        size_t dir = strcspn(at, ":");
+        (void)snprintf(file, sizeof file, "%.*s/nabata", (int)dir, at);
+        if (access(file, X_OK) == 0) {
+            return "nabata";
+        }
+        at += dir + (at[dir] == ':' ? 1 : 0);
+    }
+    return out[0] == '\0' ? "nabata" : out;
+}
+
 static void on_ready(void *user, const struct client_reply *reply)
 {
     struct playground *p = user;
-    const char *program = "nabata";
+    char place[512];
+    const char *program = program_name(place, sizeof place);
     struct nb_buf endpoints = {0};
     if (p->stopping) {
         return;

@@ -242,7 +242,8 @@ static const struct ops_table options = {rows, NB_ARRAY_LEN(rows)};
 
 static const struct nb_options_example examples[] = {
     {"nabata recover --data-dir /var/lib/nabata", "shows who has what, asks, and goes on alone"},
-    {"kubectl exec -it ss-0 -- /nabata recover --data-dir /data", "in a pod that has no leader"},
+    {"kubectl exec -it ss-0 -- /nabata recover --data-dir /data/nabata",
+     "in a pod that has no leader"},
 };
 
 const struct cli_command cli_command_recover = {

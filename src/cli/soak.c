@@ -265,6 +265,12 @@ static void soak_write(struct soak *s)
         (void)net_loop_run_once(loop, true);
     }
     s->stopped_ns = net_now_ns();
+    if (s->failed_count != 0) { /* the time after the last acknowledged write counts as well */
+        s->writing.since_ns = s->writing.since_ns != 0 ? s->writing.since_ns : s->started_ns;
+        s->leading.since_ns = s->leading.since_ns != 0 ? s->leading.since_ns : s->started_ns;
+        soak_gap_close(&s->writing, s->stopped_ns);
+        soak_gap_close(&s->leading, s->stopped_ns);
+    }
     net_timer_destroy(asks);
     net_timer_destroy(ticks);
     client_run(s->cli->client, NULL); /* questions that are under way */

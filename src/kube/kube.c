@@ -48,6 +48,27 @@ static void take_cluster_id(const json_t *metadata, struct kube_statefulset *out
     }
 }
 
+/* Cut off it would be another one. */
+static void take_version(const json_t *metadata, struct kube_statefulset *out)
+{
+    const char *version = json_string_value(json_object_get(metadata, "resourceVersion"));
+    if (version != NULL && strlen(version) < sizeof out->version) {
+        (void)snprintf(out->version, sizeof out->version, "%s", version);
+    }
+}
+
+/* A number that pods are told to leave by: what is not one is no answer. `absent` when it is not
+ * there; -1: refused. */
+static json_int_t count_of(const json_t *object, const char *name, json_int_t absent)
+{
+    const json_t *value = json_object_get(object, name);
+    if (value == NULL || json_is_null(value)) {
+        return absent;
+    }
+    json_int_t count = json_is_integer(value) ? json_integer_value(value) : -1;
+    return count >= 0 && count <= UINT16_MAX ? count : -1;
+}
+
 enum nb_status kube_statefulset_decode(struct nb_bytes json, struct kube_statefulset *out)
 {
     *out = (struct kube_statefulset){.replicas = 1};
@@ -58,20 +79,18 @@ enum nb_status kube_statefulset_decode(struct nb_bytes json, struct kube_statefu
     enum nb_status status = NB_MALFORMED;
     if (json_is_string(kind) && strcmp(json_string_value(kind), "StatefulSet") == 0 &&
         json_is_object(metadata) && json_is_object(spec)) {
-        const json_t *replicas = json_object_get(spec, "replicas");
         const json_t *policy = json_object_get(spec, "podManagementPolicy");
-        /* Pods are told to leave by this number: what is not one is no answer, and not 1. */
-        bool absent = replicas == NULL || json_is_null(replicas);
-        json_int_t count = absent                      ? 1
-                           : json_is_integer(replicas) ? json_integer_value(replicas)
-                                                       : -1;
-        status = count >= 0 && count <= UINT16_MAX ? NB_OK : NB_MALFORMED;
+        json_int_t count = count_of(spec, "replicas", 1);
+        json_int_t first = count_of(json_object_get(spec, "ordinals"), "start", 0);
+        status = count >= 0 && first >= 0 ? NB_OK : NB_MALFORMED;
         out->replicas = status == NB_OK ? (uint32_t)count : 0;
+        out->first_ordinal = status == NB_OK ? (uint32_t)first : 0;
         const json_t *deletion = json_object_get(metadata, "deletionTimestamp");
         out->deleting = deletion != NULL && !json_is_null(deletion);
         out->parallel =
             json_is_string(policy) && strcmp(json_string_value(policy), "Parallel") == 0;
         take_cluster_id(metadata, out);
+        take_version(metadata, out);
     }
     json_decref(root);
     return status;
@@ -130,8 +149,11 @@ static void finish_status(struct kube *k, unsigned code)
         status = NB_NOT_FOUND;
         (void)snprintf(text, sizeof text, "there is no StatefulSet %s in namespace %s",
                        c->statefulset, c->namespace_name);
+    } else if (code == 409) {
+        status = NB_EXISTS;
+        (void)snprintf(text, sizeof text, "the StatefulSet was changed meanwhile (409): %s", said);
     } else {
-        bool later = code >= 500 || code == 408 || code == 409 || code == 429;
+        bool later = code >= 500 || code == 408 || code == 429;
         status = later ? NB_BUSY : NB_MALFORMED;
         (void)snprintf(text, sizeof text, "the API answered %u: %s", code, said);
     }
@@ -391,10 +413,11 @@ enum nb_status kube_get(struct kube *k, kube_done *done, void *user)
     return ask(k, "GET", "get", (struct nb_bytes){0}, done, user);
 }
 
-enum nb_status kube_annotate(struct kube *k, const char *cluster_id, kube_done *done, void *user)
+enum nb_status kube_annotate(struct kube *k, const char *cluster_id, const char *version,
+                             kube_done *done, void *user)
 {
-    json_t *patch =
-        json_pack("{s:{s:{s:s}}}", "metadata", "annotations", KUBE_CLUSTER_ANNOTATION, cluster_id);
+    json_t *patch = json_pack("{s:{s:s,s:{s:s}}}", "metadata", "resourceVersion", version,
+                              "annotations", KUBE_CLUSTER_ANNOTATION, cluster_id);
     nb_assert(patch != NULL);
     char *text = json_dumps(patch, JSON_COMPACT);
     nb_assert(text != NULL);

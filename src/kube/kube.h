@@ -29,7 +29,7 @@ struct kube_config {
     uint64_t timeout_ns;        /* of one request; 0: 5 s */
 };
 
-enum { KUBE_ANNOTATION_SIZE_MAX = 256 };
+enum { KUBE_ANNOTATION_SIZE_MAX = 256, KUBE_VERSION_SIZE_MAX = 64 };
 
 #define KUBE_CLUSTER_ANNOTATION "nabata/cluster-id"
 
@@ -38,7 +38,9 @@ struct kube_statefulset {
     uint32_t replicas;                         /* spec.replicas; 1 when it is not there */
     bool deleting;                             /* metadata.deletionTimestamp is set */
     bool parallel;                             /* spec.podManagementPolicy */
+    uint32_t first_ordinal;                    /* spec.ordinals.start; 0 when it is not there */
     char cluster_id[KUBE_ANNOTATION_SIZE_MAX]; /* the annotation; "" when it is not there */
+    char version[KUBE_VERSION_SIZE_MAX];       /* metadata.resourceVersion; "": none, or too long */
 };
 
 NB_MUST_USE struct kube *kube_create(const struct kube_config *config);
@@ -48,7 +50,8 @@ void kube_destroy(struct kube *k);
 /*
  * `done` comes once, later. NB_OK with the StatefulSet (borrowed); NB_ACCESS: the API denies it, or
  * the account's files are not there (`error` names the right that is missing); NB_NOT_FOUND: no
- * such StatefulSet; NB_BUSY: timed out, or the API says later; NB_CLOSED, NB_IO: not reached;
+ * such StatefulSet; NB_BUSY: timed out, or the API says later; NB_EXISTS: it was changed
+ * meanwhile (kube_annotate); NB_CLOSED, NB_IO: not reached;
  * NB_MALFORMED, NB_TOO_LARGE: an answer that makes no sense; NB_INVALID: the host or a name of the
  * config is none. NB_BUSY is returned, and `done` never comes, when a request is
  * under way.
@@ -56,9 +59,10 @@ void kube_destroy(struct kube *k);
 typedef void kube_done(void *user, enum nb_status status, const struct kube_statefulset *set,
                        const char *error);
 NB_MUST_USE enum nb_status kube_get(struct kube *k, kube_done *done, void *user);
-/* Sets the annotation nabata/cluster-id. The right `patch` is needed. */
-NB_MUST_USE enum nb_status kube_annotate(struct kube *k, const char *cluster_id, kube_done *done,
-                                         void *user);
+/* Sets the annotation nabata/cluster-id, if the StatefulSet is still as it was at `version`: else
+ * `done` gets NB_EXISTS, and it has to be read again. The right `patch` is needed. [K07] */
+NB_MUST_USE enum nb_status kube_annotate(struct kube *k, const char *cluster_id,
+                                         const char *version, kube_done *done, void *user);
 bool kube_is_busy(const struct kube *k);
 
 /* For tests and the fuzz target: an answer's body as a StatefulSet. NB_MALFORMED. */

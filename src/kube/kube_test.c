@@ -251,7 +251,7 @@ static void the_annotation_is_patched(void **state)
     (void)state;
     struct pod p = {.server = {.count = 1, .answers = {{.bytes = OK_UNTIL_CLOSE JSON_SET}}}};
     pod_start(&p, "127.0.0.1", "IP:127.0.0.1", 86400);
-    assert_int_equal(kube_annotate(p.kube, "00c0ffee", on_done, &p), NB_OK);
+    assert_int_equal(kube_annotate(p.kube, "00c0ffee", "17", on_done, &p), NB_OK);
     while (!p.done) {
         (void)net_loop_run_once(p.loop, true);
     }
@@ -259,9 +259,9 @@ static void the_annotation_is_patched(void **state)
     pod_stop(&p);
     assert_memory_equal(p.server.requests[0], "PATCH /apis", 11);
     assert_non_null(strstr(p.server.requests[0], "application/merge-patch+json\r\n"));
-    assert_non_null(
-        strstr(p.server.requests[0],
-               "\r\n\r\n{\"metadata\":{\"annotations\":{\"nabata/cluster-id\":\"00c0ffee\"}}}"));
+    assert_non_null(strstr(p.server.requests[0],
+                           "\r\n\r\n{\"metadata\":{\"resourceVersion\":\"17\","
+                           "\"annotations\":{\"nabata/cluster-id\":\"00c0ffee\"}}}"));
 }
 
 static void K03_a_certificate_that_is_not_good_gets_no_token(void **state)
@@ -314,7 +314,7 @@ static void refusals_say_which_right_is_missing(void **state)
         {"HTTP/1.1 200 OK\r\n\r\n{\"kind\":\"Pod\"}", "is no StatefulSet", NB_MALFORMED},
         {"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", "closed the connection", NB_CLOSED},
         {"garbage\r\n\r\n", "is not HTTP", NB_MALFORMED},
-        {"HTTP/1.1 409 Conflict\r\n\r\n{}", "answered 409", NB_BUSY},
+        {"HTTP/1.1 409 Conflict\r\n\r\n{}", "changed meanwhile", NB_EXISTS},
     };
     for (size_t i = 0; i < NB_ARRAY_LEN(rows); i++) {
         struct pod p = {.server = {.count = 1, .answers = {{.bytes = rows[i].answer}}}};
@@ -522,17 +522,21 @@ static void replicas_that_are_no_number_are_no_answer(void **state)
     static const struct {
         const char *spec;
         enum nb_status status;
-        uint32_t replicas;
+        uint32_t replicas, first;
     } rows[] = {
-        {"{}", NB_OK, 1},
-        {"{\"replicas\":null}", NB_OK, 1},
-        {"{\"replicas\":0}", NB_OK, 0},
-        {"{\"replicas\":\"5\"}", NB_MALFORMED, 0},
-        {"{\"replicas\":5.0}", NB_MALFORMED, 0},
-        {"{\"replicas\":-1}", NB_MALFORMED, 0},
-        {"{\"replicas\":65536}", NB_MALFORMED, 0},
-        {"{\"replicas\":99999999999999999999}", NB_MALFORMED, 0},
-        {"[]", NB_MALFORMED, 0},
+        {"{\"replicas\":3,\"ordinals\":{\"start\":2}}", NB_OK, 3, 2},
+        {"{\"replicas\":3,\"ordinals\":{}}", NB_OK, 3, 0},
+        {"{\"replicas\":3,\"ordinals\":{\"start\":\"2\"}}", NB_MALFORMED, 0, 0},
+        {"{\"replicas\":3,\"ordinals\":{\"start\":-1}}", NB_MALFORMED, 0, 0},
+        {"{}", NB_OK, 1, 0},
+        {"{\"replicas\":null}", NB_OK, 1, 0},
+        {"{\"replicas\":0}", NB_OK, 0, 0},
+        {"{\"replicas\":\"5\"}", NB_MALFORMED, 0, 0},
+        {"{\"replicas\":5.0}", NB_MALFORMED, 0, 0},
+        {"{\"replicas\":-1}", NB_MALFORMED, 0, 0},
+        {"{\"replicas\":65536}", NB_MALFORMED, 0, 0},
+        {"{\"replicas\":99999999999999999999}", NB_MALFORMED, 0, 0},
+        {"[]", NB_MALFORMED, 0, 0},
     };
     for (size_t i = 0; i < NB_ARRAY_LEN(rows); i++) {
         char text[256];
@@ -542,6 +546,7 @@ static void replicas_that_are_no_number_are_no_answer(void **state)
         assert_int_equal(kube_statefulset_decode(nb_bytes_str(text), &set), rows[i].status);
         if (rows[i].status == NB_OK) {
             assert_int_equal(set.replicas, rows[i].replicas);
+            assert_int_equal(set.first_ordinal, rows[i].first);
         }
     }
 }

@@ -98,20 +98,36 @@ static const struct {
     [PEER_REFUSAL_REMOVED] = {"rejected stream from remote peer because it was removed"},
 };
 
+/* A member that is refused comes back every second, and several of them in turn: one line for each
+ * change is enough. */
+static bool is_news(struct peer_transport *t, const struct peer_hello *h,
+                    enum peer_refusal_code code)
+{
+    for (size_t i = 0; i < PEER_REFUSED_LOGGED_MAX; i++) {
+        const struct peer_refused *r = &t->refused[i];
+        if (r->code == code && r->from == h->from && r->cluster_id == h->cluster_id &&
+            r->boot_id == h->boot_id) {
+            return false;
+        }
+    }
+    t->refused[t->refused_next++ % PEER_REFUSED_LOGGED_MAX] = (struct peer_refused){
+        .code = code, .from = h->from, .cluster_id = h->cluster_id, .boot_id = h->boot_id};
+    return true;
+}
+
+enum nb_log_level peer_refusal_level(enum peer_refusal_code code)
+{
+    return code == PEER_REFUSAL_NO_CLUSTER || code == PEER_REFUSAL_BUSY ? NB_LOG_INFO : NB_LOG_WARN;
+}
+
 static void refuse(struct peer_conn *c, const struct peer_hello *h,
                    const struct peer_refusal *refusal)
 {
     struct peer_transport *t = c->transport;
     t->counters.refused++;
     const char *text = refusal_logs[refusal->code].event_text;
-    /* A member that is refused comes back every second: one line for each change is enough. */
-    if (t->last_refused.code != refusal->code || t->last_refused.from != h->from ||
-        t->last_refused.cluster_id != h->cluster_id || t->last_refused.boot_id != h->boot_id) {
-        t->last_refused.code = refusal->code;
-        t->last_refused.from = h->from;
-        t->last_refused.cluster_id = h->cluster_id;
-        t->last_refused.boot_id = h->boot_id;
-        nb_log(t->config.logger, NB_LOG_WARN, "peer.hello_refused",
+    if (is_news(t, h, refusal->code)) {
+        nb_log(t->config.logger, peer_refusal_level(refusal->code), "peer.hello_refused",
                text != NULL ? text : "refused a connection from a remote peer",
                NB_KV_STR("remote-addr", net_conn_peer(c->net)),
                NB_KV_ID("local-member-id", t->config.member_id),

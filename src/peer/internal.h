@@ -96,6 +96,7 @@ struct peer {
     bool gone_unreported;         /* it went down, and no refused attempt was reported yet */
     bool unreachable;             /* to be reported */
     uint64_t unreachable_ns;      /* last reported */
+    uint64_t down_logged_ns;      /* 0: never */
     struct peer_status status;    /* the counters and texts of it */
 };
 
@@ -131,6 +132,8 @@ struct peer_probe {
     void *user;
 };
 
+enum { PEER_REFUSED_LOGGED_MAX = 16 };
+
 struct peer_transport {
     struct peer_config config; /* strings and card owned */
     struct net_listener *listeners[PEER_LISTEN_COUNT_MAX];
@@ -158,10 +161,11 @@ struct peer_transport {
     struct net_timer *call_timer;
     uint64_t garbage_logged_ns;
     uint64_t garbage_unlogged;
-    struct {
+    struct peer_refused {
         enum peer_refusal_code code;
         uint64_t from, cluster_id, boot_id;
-    } last_refused; /* logged last */
+    } refused[PEER_REFUSED_LOGGED_MAX]; /* logged last, in a ring */
+    size_t refused_next;
     struct peer_transport_counters counters;
     unsigned entered;
     bool destroyed;
@@ -239,6 +243,8 @@ void peer_link_on_refused(struct peer_link *l, const struct peer_refusal *refusa
 
 void peer_on_accept(void *user, struct net_conn *net);
 void peer_accept_hello(struct peer_conn *c, struct nb_bytes payload);
+/* INFO of what passes by itself while a member joins, else WARN. */
+enum nb_log_level peer_refusal_level(enum peer_refusal_code code);
 /* The other side as an address alone: "10.0.0.1", also where IPv4 came through an IPv6 socket. */
 void peer_remote_ip(const struct net_conn *net, char *to, size_t size);
 /* Not our protocol, as `status` and the first bytes show. */

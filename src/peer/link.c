@@ -74,6 +74,7 @@ static void note_trouble(struct peer_link *l, enum nb_status status, const char 
     l->logged_status = status;
     nb_log(t->config.logger, NB_LOG_WARN, "peer.unreachable", "failed to dial remote peer",
            NB_KV_ID("local-member-id", t->config.member_id), NB_KV_ID("remote-peer-id", p->id),
+           NB_KV_STR("remote-peer-name", p->status.name),
            NB_KV_STR("channel", peer_channel_name(l->channel)), NB_KV_STR("error", what),
            NB_KV_END);
 }
@@ -246,8 +247,9 @@ static void note_refusal(struct peer_link *l, const struct peer_refusal *refusal
     if (!changed) {
         return;
     }
-    nb_log(t->config.logger, NB_LOG_WARN, "peer.refused", "remote peer refused the connection",
-           NB_KV_ID("local-member-id", t->config.member_id), NB_KV_ID("remote-peer-id", p->id),
+    nb_log(t->config.logger, peer_refusal_level(refusal->code), "peer.refused",
+           "remote peer refused the connection", NB_KV_ID("local-member-id", t->config.member_id),
+           NB_KV_ID("remote-peer-id", p->id), NB_KV_STR("remote-peer-name", p->status.name),
            NB_KV_ID("local-member-cluster-id", t->config.cluster_id), NB_KV_STR("error", text),
            NB_KV_END);
     if (t->config.events->on_refused != NULL) {

@@ -2,7 +2,10 @@
 
 #include <string.h>
 
-enum { TICKS_MISSED = 3 }; /* a tick this late shows that we slept, not the others */
+enum {
+    TICKS_MISSED = 3, /* a tick this late shows that we slept, not the others */
+    DOWN_LOG_S = 1,
+};
 
 static const uint64_t ms = 1000000, second = 1000000000;
 
@@ -483,10 +486,16 @@ void peer_report_down(struct peer *p, enum peer_down_reason reason)
     struct peer_transport *t = p->transport;
     p->status.down_count++;
     p->gone_unreported = true;
-    nb_log(t->config.logger, NB_LOG_WARN, "peer.down",
-           "lost TCP streaming connection with remote peer",
-           NB_KV_ID("local-member-id", t->config.member_id), NB_KV_ID("remote-peer-id", p->id),
-           NB_KV_STR("error", peer_down_name(reason)), NB_KV_END);
+    /* Its connection to us and ours to it end together: one line for both. */
+    uint64_t now_ns = peer_now(t);
+    if (p->down_logged_ns == 0 || peer_since(now_ns, p->down_logged_ns) > DOWN_LOG_S * second) {
+        p->down_logged_ns = now_ns;
+        nb_log(t->config.logger, NB_LOG_WARN, "peer.down",
+               "lost TCP streaming connection with remote peer",
+               NB_KV_ID("local-member-id", t->config.member_id), NB_KV_ID("remote-peer-id", p->id),
+               NB_KV_STR("remote-peer-name", p->status.name),
+               NB_KV_STR("error", peer_down_name(reason)), NB_KV_END);
+    }
     if (t->config.events->on_down != NULL) {
         t->config.events->on_down(t->config.user, p->id, reason);
     }

@@ -309,6 +309,66 @@ static void K17_another_cluster_is_refused(void **state)
     world_deinit(&w);
 }
 
+static size_t count_of(int log_fd, const char *phrase)
+{
+    char text[16384] = "";
+    assert_true(pread(log_fd, text, sizeof text - 1, 0) > 0);
+    size_t count = 0;
+    for (const char *at = strstr(text, phrase); at != NULL; at = strstr(at + 1, phrase)) {
+        count++;
+    }
+    return count;
+}
+
+/* A pod that joins is dialled by all members in turn before it knows its cluster. */
+static void several_that_are_refused_in_turn_are_logged_once_each(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    struct node *d = node_prepare(&w, 3);
+    int log_fd = memfd_create("log", MFD_CLOEXEC);
+    struct nb_logger logger = {.fd = log_fd, .level_min = NB_LOG_DEBUG};
+    d->config.logger = &logger;
+    d->config.cluster_id = 0;
+    node_start(d);
+    for (int i = 0; i < 3; i++) {
+        node_dial(node_add(&w, i), d);
+    }
+    for (int i = 0; i < 3; i++) {
+        RUN_UNTIL(&w, node_status(&w.nodes[i], 4).connect_count > 5);
+        assert_int_equal(w.nodes[i].refusal, PEER_REFUSAL_NO_CLUSTER);
+    }
+    assert_int_equal(count_of(log_fd, "peer.hello_refused"), 3);
+    (void)close(log_fd);
+    world_deinit(&w);
+}
+
+static void a_lost_member_is_one_line_and_named(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    struct node *a = node_prepare(&w, 0), *b = node_prepare(&w, 1);
+    int log_fd = memfd_create("log", MFD_CLOEXEC);
+    struct nb_logger logger = {.fd = log_fd, .level_min = NB_LOG_DEBUG};
+    a->config.logger = &logger;
+    b->config.name = "ss-1";
+    node_start(a);
+    node_start(b);
+    node_dial(a, b);
+    node_dial(b, a);
+    RUN_UNTIL(&w, node_is_up(a, 2) && node_is_up(b, 1) && node_status(a, 2).heard_up);
+    peer_transport_destroy(b->t);
+    b->t = NULL;
+    RUN_UNTIL(&w, !node_status(a, 2).control_up && !node_status(a, 2).heard_up);
+    assert_int_equal(node_status(a, 2).down_count, 2);
+    assert_int_equal(count_of(log_fd, "\"caller\":\"peer.down\""), 1);
+    assert_int_not_equal(count_of(log_fd, "\"remote-peer-name\":\"ss-1\",\"error\""), 0);
+    (void)close(log_fd);
+    world_deinit(&w);
+}
+
 static void M09_an_address_that_another_member_has_now_is_refused(void **state)
 {
     (void)state;
@@ -1132,6 +1192,8 @@ int main(void)
         cmocka_unit_test(a_probe_tells_where_a_member_lives),
         cmocka_unit_test(what_was_learned_elsewhere_is_dialled),
         cmocka_unit_test(K17_another_cluster_is_refused),
+        cmocka_unit_test(several_that_are_refused_in_turn_are_logged_once_each),
+        cmocka_unit_test(a_lost_member_is_one_line_and_named),
         cmocka_unit_test(M09_an_address_that_another_member_has_now_is_refused),
         cmocka_unit_test(M09_an_answer_in_another_name_is_refused),
         cmocka_unit_test(K17_a_hello_of_another_cluster_is_answered_with_a_refusal),

@@ -170,7 +170,7 @@ enum nb_status replica_change_members(struct replica *r, const struct machine_me
         request->begun_ns = replica_now(r);
         r->change = request;
         r->change_applied = r->change_lost = false;
-        nb_log(r->config.log, NB_LOG_INFO, "members.changing", NULL,
+        nb_log(r->config.log, NB_LOG_INFO, "members.changing", "asks for another set of members",
                NB_KV_U64("index", r->change_id.index), NB_KV_U64("members", target->count),
                NB_KV_U64("steps", change.step_count), NB_KV_END);
     }
@@ -183,8 +183,8 @@ void replica_conf_applied(struct replica *r, struct raft_entry_id id)
         r->change_applied = id.term == r->change_id.term;
         r->change_lost = !r->change_applied;
     }
-    nb_log(r->config.log, NB_LOG_INFO, "members.changed", NULL, NB_KV_U64("index", id.index),
-           NB_KV_U64("members", machine_members(r->machine)->count),
+    nb_log(r->config.log, NB_LOG_INFO, "members.changed", "the set of members changed",
+           NB_KV_U64("index", id.index), NB_KV_U64("members", machine_members(r->machine)->count),
            NB_KV_BOOL("joint", raft_conf(r->raft)->outgoing_count != 0), NB_KV_END);
 }
 

@@ -62,12 +62,18 @@ static void watch_leader(struct replica *r)
         r->leader_seen = s.leader_id;
         if (s.leader_id != 0) {
             r->leader_change_count++;
-            nb_log(r->config.log, NB_LOG_INFO, "raft.leader_elected", NULL,
+            const struct machine_member *leader =
+                machine_members_find(machine_members(r->machine), s.leader_id);
+            bool self = s.leader_id == r->config.member_id;
+            nb_log(r->config.log, NB_LOG_INFO, "raft.leader_elected",
+                   self ? "this member leads now" : "follows a new leader",
                    NB_KV_ID("member", r->config.member_id), NB_KV_U64("term", s.term),
                    NB_KV_ID("leader", s.leader_id),
-                   NB_KV_BOOL("self", s.leader_id == r->config.member_id), NB_KV_END);
+                   NB_KV_STR("leader_name", leader == NULL ? "" : leader->name),
+                   NB_KV_BOOL("self", self), NB_KV_END);
         } else {
-            nb_log(r->config.log, NB_LOG_WARN, "raft.leader_lost", NULL,
+            nb_log(r->config.log, NB_LOG_WARN, "raft.leader_lost",
+                   "there is no leader now: writes wait for an election",
                    NB_KV_ID("member", r->config.member_id), NB_KV_U64("term", s.term), NB_KV_END);
         }
     }

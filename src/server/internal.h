@@ -77,6 +77,11 @@ void server_stop(struct server *s, int exit_code);
 /* Ends gently: GOAWAY, what is under way is answered, then server_stop. */
 void server_drain(struct server *s);
 
+/* Why this member's data is of no use any more. A pod of a StatefulSet that runs itself puts it
+ * aside and joins anew; for others it is the end. */
+void server_log_useless(const struct server *s, const char *event, const char *text,
+                        const char *error); /* NULL: none */
+
 /* Of a pod: signals to stop wait until somebody listens to them. */
 void server_hold_signals(const struct server *s, bool hold);
 

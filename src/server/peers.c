@@ -156,18 +156,19 @@ static void on_refused(void *user, uint64_t id, enum peer_refusal_code code, con
         return;
     }
     if (code == PEER_REFUSAL_REMOVED) {
-        nb_log(&s->log, NB_LOG_FATAL, "server.removed",
-               "the member has been permanently removed from the cluster",
-               NB_KV_ID("member", s->store.member_id), NB_KV_STR("error", text), NB_KV_END);
+        server_log_useless(s, "server.removed",
+                           "the member has been permanently removed from the cluster", text);
         server_stop(s, SERVER_EXIT_REMOVED);
     } else if (code == PEER_REFUSAL_STALE_BOOT || (code == PEER_REFUSAL_DUPLICATE && s->fresh)) {
         /* With data, DUPLICATE may pass: our last life seems to be alive for a moment still.
          * Without, it means that the disk was lost. [K04] */
-        nb_log(&s->log, NB_LOG_FATAL, "server.identity_refused",
-               "this data folder is older than what the cluster knows of this member, or empty: "
-               "remove the member and add it anew",
-               NB_KV_ID("member", s->store.member_id), NB_KV_STR("error", text),
-               NB_KV_STR("data_dir", s->config.data_dir), NB_KV_END);
+        server_log_useless(s, "server.identity_refused",
+                           s->steward == NULL
+                               ? "this data folder is older than what the cluster knows of this "
+                                 "member, or empty: remove the member and add it anew"
+                               : "this data folder is older than what the cluster knows of this "
+                                 "member",
+                           text);
         server_stop(s, SERVER_EXIT_REMOVED);
     }
 }

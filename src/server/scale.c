@@ -13,9 +13,12 @@ struct server_scale {
     struct kube *kube; /* NULL: there is no API */
     struct net_timer *timer;
     bool polling;
-    bool again;           /* asked while busy: once more */
-    bool gone;            /* no such StatefulSet, it says */
-    uint64_t annotate_id; /* to be written; 0: nothing */
+    bool again;                                   /* asked while busy: once more */
+    bool getting;                                 /* what is under way is a question, no writing */
+    bool gone;                                    /* no such StatefulSet, it says */
+    char version[KUBE_VERSION_SIZE_MAX];          /* of the last good answer */
+    char annotate_version[KUBE_VERSION_SIZE_MAX]; /* that the wish to write is based on */
+    uint64_t annotate_id;                         /* to be written; 0: nothing */
     uint64_t annotate_next_ns;
     bool annotate_logged; /* that it does not work */
     uint64_t created_ns;
@@ -23,7 +26,13 @@ struct server_scale {
     uint64_t asked_ns;
     uint64_t read_ns; /* of the last good answer */
     struct steward_scale last;
-    enum nb_status logged; /* of the trouble logged last */
+    enum trouble {
+        TROUBLE_NONE,
+        TROUBLE_DENIED,
+        TROUBLE_GONE,
+        TROUBLE_ORDINALS,
+        TROUBLE_OTHER,
+    } logged; /* last */
 };
 
 static const uint64_t second = 1000000000;
@@ -31,21 +40,27 @@ static const uint64_t poll_ns = 5 * 1000000000ull;
 static const uint64_t first_poll_ns = 1000000000;
 static const uint64_t known_ns = 30 * 1000000000ull;
 static const uint64_t annotate_again_ns = 60 * 1000000000ull;
+static const uint64_t annotate_conflict_ns = 1000000000;
 static const uint64_t awaited_ns = 10 * 1000000000ull;
 
 static void go_on(struct server_scale *s);
 
-static void log_trouble(struct server_scale *s, enum nb_status status, const char *error)
+/* Once for each kind of trouble: how exactly a server fails changes from one poll to the next. */
+static void log_trouble(struct server_scale *s, enum trouble trouble, const char *error)
 {
-    if (status != s->logged) {
-        nb_log(s->log, status == NB_OK ? NB_LOG_INFO : NB_LOG_WARN, "kubernetes.api",
-               status == NB_OK       ? "the Kubernetes API answers"
-               : status == NB_ACCESS ? "the Kubernetes API denies access: pods that are scaled "
-                                       "down stay members until removed by hand"
-                                     : "the Kubernetes API cannot be used for now",
-               NB_KV_STR("status", nb_status_text(status)),
-               NB_KV_STR("error", error == NULL ? "" : error), NB_KV_END);
-        s->logged = status;
+    static const char *const texts[] = {
+        [TROUBLE_NONE] = "the Kubernetes API answers",
+        [TROUBLE_DENIED] = "the Kubernetes API denies access: pods that are scaled down stay "
+                           "members until removed by hand",
+        [TROUBLE_GONE] = "the Kubernetes API knows no such StatefulSet",
+        [TROUBLE_ORDINALS] = "spec.ordinals.start of the StatefulSet must be 0: its size is not "
+                             "used, and nobody founds a cluster but pod 0",
+        [TROUBLE_OTHER] = "the Kubernetes API cannot be used for now",
+    };
+    if (trouble != s->logged) {
+        s->logged = trouble;
+        nb_log(s->log, trouble == TROUBLE_NONE ? NB_LOG_INFO : NB_LOG_WARN, "kubernetes.api",
+               texts[trouble], NB_KV_STR("error", error), NB_KV_END);
     }
 }
 
@@ -62,21 +77,34 @@ static uint64_t annotated_cluster(const char *text)
     return whole ? id : UINT64_MAX;
 }
 
+static void take_set(struct server_scale *s, const struct kube_statefulset *set)
+{
+    s->reads++;
+    s->read_ns = net_now_ns();
+    s->last.replicas = set->replicas;
+    s->last.deleting = set->deleting;
+    s->last.cluster_id = annotated_cluster(set->cluster_id);
+    memcpy(s->version, set->version, sizeof s->version);
+}
+
 static void on_got(void *user, enum nb_status status, const struct kube_statefulset *set,
                    const char *error)
 {
     struct server_scale *s = user;
+    enum trouble trouble = status == NB_OK          ? TROUBLE_NONE
+                           : status == NB_ACCESS    ? TROUBLE_DENIED
+                           : status == NB_NOT_FOUND ? TROUBLE_GONE
+                                                    : TROUBLE_OTHER;
     s->answers++;
+    s->getting = false;
     s->last.denied = status == NB_ACCESS;
     s->gone = status == NB_NOT_FOUND;
-    if (status == NB_OK) {
-        s->reads++;
-        s->read_ns = net_now_ns();
-        s->last.replicas = set->replicas;
-        s->last.deleting = set->deleting;
-        s->last.cluster_id = annotated_cluster(set->cluster_id);
+    if (status == NB_OK && set->first_ordinal != 0) {
+        trouble = TROUBLE_ORDINALS; /* its replicas would be taken for others than they are */
+    } else if (status == NB_OK) {
+        take_set(s, set);
     }
-    log_trouble(s, status, error);
+    log_trouble(s, trouble, error);
     go_on(s);
 }
 
@@ -84,19 +112,20 @@ static void on_annotated(void *user, enum nb_status status, const struct kube_st
                          const char *error)
 {
     struct server_scale *s = user;
-    (void)set;
     if (status == NB_OK) {
         nb_log(s->log, NB_LOG_INFO, "kubernetes.annotated",
                "wrote the cluster's id beside the StatefulSet", NB_KV_ID("cluster", s->annotate_id),
                NB_KV_END);
-        s->last.cluster_id = s->annotate_id;
+        take_set(s, set);
+    } else if (status == NB_EXISTS) {
+        s->again = true; /* somebody else may have written an id */
+        s->annotate_next_ns = net_now_ns() + annotate_conflict_ns;
     } else if (!s->annotate_logged) {
         s->annotate_logged = true;
         nb_log(s->log, NB_LOG_WARN, "kubernetes.not_annotated",
                "the cluster's id cannot be written beside the StatefulSet; the right \"patch\" on "
                "it makes founding a second cluster impossible",
-               NB_KV_STR("status", nb_status_text(status)),
-               NB_KV_STR("error", error == NULL ? "" : error), NB_KV_END);
+               NB_KV_STR("error", error), NB_KV_END);
     }
     s->annotate_id = 0;
     go_on(s);
@@ -113,10 +142,10 @@ static void go_on(struct server_scale *s)
     if (s->again) {
         s->again = false;
         s->asked_ns = net_now_ns();
-        if (kube_get(s->kube, on_got, s) != NB_OK) {
-            s->again = true;
-        }
-    } else if (s->annotate_id != 0 && kube_annotate(s->kube, id, on_annotated, s) != NB_OK) {
+        s->getting = kube_get(s->kube, on_got, s) == NB_OK;
+        s->again = !s->getting;
+    } else if (s->annotate_id != 0 &&
+               kube_annotate(s->kube, id, s->annotate_version, on_annotated, s) != NB_OK) {
         s->annotate_id = 0;
     }
 }
@@ -126,7 +155,7 @@ static void on_timer(void *user)
     struct server_scale *s = user;
     net_timer_start(s->timer, s->answers == 0 ? first_poll_ns : poll_ns, 0);
     if (s->polling) {
-        server_scale_ask(s);
+        (void)server_scale_ask(s);
     }
 }
 
@@ -148,7 +177,7 @@ struct server_scale *server_scale_create(struct net_loop *loop,
         s->kube = kube_create(&kube);
         s->timer = net_timer_create(loop, on_timer, s);
         net_timer_start(s->timer, first_poll_ns, 0);
-        server_scale_ask(s);
+        (void)server_scale_ask(s);
     }
     return s;
 }
@@ -165,21 +194,23 @@ void server_scale_destroy(struct server_scale *s)
 void server_scale_set_polling(struct server_scale *s, bool on)
 {
     if (on && !s->polling) {
-        server_scale_ask(s);
+        (void)server_scale_ask(s);
     }
     s->polling = on;
 }
 
-void server_scale_ask(struct server_scale *s)
+uint64_t server_scale_ask(struct server_scale *s)
 {
+    uint64_t under_way = s->getting ? 1 : 0;
     s->again = true;
     go_on(s);
+    return s->answers + under_way + 1;
 }
 
 void server_scale_hint(struct server_scale *s)
 {
     if (net_now_ns() - s->asked_ns > second) {
-        server_scale_ask(s);
+        (void)server_scale_ask(s);
     }
 }
 
@@ -220,6 +251,7 @@ void server_scale_annotate(struct server_scale *s, uint64_t cluster_id)
     uint64_t now_ns = net_now_ns();
     if (s->annotate_id == 0 && now_ns >= s->annotate_next_ns) {
         s->annotate_id = cluster_id;
+        memcpy(s->annotate_version, s->version, sizeof s->annotate_version);
         s->annotate_next_ns = now_ns + annotate_again_ns;
         go_on(s);
     }

@@ -19,13 +19,14 @@ NB_MUST_USE struct server_scale *server_scale_create(struct net_loop *loop,
 void server_scale_destroy(struct server_scale *s); /* NULL is fine */
 
 void server_scale_set_polling(struct server_scale *s, bool on);
-/* Asks now. server_scale_answers rises when that has ended, whatever came of it. */
-void server_scale_ask(struct server_scale *s);
+/* Asks now. When that has ended, whatever came of it, server_scale_answers is at least what is
+ * returned: an answer to what was asked before may have been true only before. */
+uint64_t server_scale_ask(struct server_scale *s);
 /* The same, but no more often than once a second: something speaks for a change. */
 void server_scale_hint(struct server_scale *s);
 uint64_t server_scale_answers(const struct server_scale *s);
 
-/* What is known now; `known` is false when the last good answer is too old. */
+/* What was read last; `known` is false when that is too old. */
 void server_scale_get(const struct server_scale *s, struct steward_scale *out);
 /* Good answers so far. */
 uint64_t server_scale_reads(const struct server_scale *s);
@@ -36,8 +37,8 @@ bool server_scale_is_gone(const struct server_scale *s);
 /* There is an API to ask. */
 bool server_scale_has_api(const struct server_scale *s);
 
-/* Writes the cluster's id beside the StatefulSet; tried now and then, however often it is called.
- */
+/* Writes the cluster's id beside the StatefulSet, unless that was changed since it was read last
+ * (then it is read again first); tried now and then, however often it is called. [K07] */
 void server_scale_annotate(struct server_scale *s, uint64_t cluster_id);
 
 #endif

@@ -8,7 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PROBE_COUNT_MAX = 64 };
+enum {
+    PROBE_COUNT_MAX = 64,
+    PROBES_BEYOND = 4, /* pods that may be there when it is not known how many there are to be */
+};
 
 static const uint64_t ms = 1000000;
 static const uint64_t probe_timeout_ns = 1000 * 1000000ull;
@@ -173,6 +176,9 @@ static void begin_round(void *user)
     server_scale_get(k->scale, &scale);
     uint32_t expected = steward_pods_expected(&scale, f->replicas);
     uint32_t end = expected > f->ordinal ? expected : f->ordinal;
+    /* Scaled up since, and the API is silent: those beyond need not answer before a cluster is
+     * founded, but if they know one, it is not. [K07] */
+    end += scale.known ? 0 : PROBES_BEYOND;
     k->round_began_ns = net_now_ns();
     k->probe_count = 0;
     for (uint32_t i = 0; i < end && k->probe_count < PROBE_COUNT_MAX; i++) {
@@ -205,7 +211,7 @@ static void on_signal(void *user, int signal_number)
 {
     struct seeker *k = user;
     k->server->signal_number = signal_number;
-    nb_log(&k->server->log, NB_LOG_INFO, "server.stopping", NULL,
+    nb_log(&k->server->log, NB_LOG_INFO, "server.stopping", "told to stop",
            NB_KV_STR("signal", strsignal(signal_number)), NB_KV_END);
     net_loop_stop(k->loop);
 }

@@ -134,8 +134,16 @@ static void start_serving(struct server *s)
 {
     enter(s, SERVER_SERVING);
     api_set_serving(s->api, true);
-    nb_log(&s->log, NB_LOG_INFO, "server.ready", "ready to serve client requests",
-           NB_KV_STR("name", s->config.name), NB_KV_ID("member", s->store.member_id),
+    const struct machine_member *self =
+        machine_members_find(machine_members(s->store.machine), s->store.member_id);
+    const char *text = "ready to serve client requests";
+    if (replica_leader(s->replica) == 0) {
+        text = "serves what it holds; no leader is known yet";
+    } else if (self != NULL && self->is_learner) {
+        text = "serves as a learner: it does not vote yet";
+    }
+    nb_log(&s->log, NB_LOG_INFO, "server.ready", text, NB_KV_STR("name", s->config.name),
+           NB_KV_ID("member", s->store.member_id),
            NB_KV_U64("applied", machine_applied_index(s->store.machine)), NB_KV_END);
     notify_ready();
 }
@@ -151,7 +159,7 @@ void server_drain(struct server *s)
 static void on_signal(void *user, int signal_number)
 {
     struct server *s = user;
-    nb_log(&s->log, NB_LOG_INFO, "server.stopping", NULL,
+    nb_log(&s->log, NB_LOG_INFO, "server.stopping", "told to stop",
            NB_KV_STR("signal", strsignal(signal_number)), NB_KV_END);
     if (s->signal_number != 0) {
         server_stop(s, SERVER_EXIT_OK); /* asked twice: at once */
@@ -199,6 +207,23 @@ static void advance(struct server *s)
     }
 }
 
+void server_log_useless(const struct server *s, const char *event, const char *text,
+                        const char *error)
+{
+    bool ends = s->config.statefulset.service == NULL;
+    struct nb_kv pairs[] = {NB_KV_ID("member", s->store.member_id),
+                            NB_KV_STR("data_dir", s->config.data_dir), NB_KV_END, NB_KV_END,
+                            NB_KV_END};
+    size_t at = 2;
+    if (error != NULL) {
+        pairs[at++] = NB_KV_STR("error", error);
+    }
+    if (ends) {
+        pairs[at] = NB_KV_I64("exit_code", SERVER_EXIT_REMOVED);
+    }
+    nb_log_line(&s->log, ends ? NB_LOG_FATAL : NB_LOG_WARN, event, text, pairs);
+}
+
 /* The members are without us: what clients still wait for is answered, then this is the end, now
  * and at every start from this folder [M08]. */
 static void watch_removal(struct server *s)
@@ -208,11 +233,10 @@ static void watch_removal(struct server *s)
         if (s->steward != NULL && server_steward_on_removed(s->steward)) {
             return; /* it asked for that */
         }
-        nb_log(&s->log, NB_LOG_FATAL, "server.removed",
-               "the member has been permanently removed from the cluster; its data folder is of no "
-               "use any more",
-               NB_KV_ID("member", s->store.member_id), NB_KV_STR("data_dir", s->config.data_dir),
-               NB_KV_I64("exit_code", SERVER_EXIT_REMOVED), NB_KV_END);
+        server_log_useless(s, "server.removed",
+                           "the member has been permanently removed from the cluster; its data "
+                           "folder is of no use any more",
+                           NULL);
         server_drain(s);
     }
 }
@@ -611,9 +635,9 @@ static int run(struct server *s)
     }
     nb_buf_deinit(&message);
     close_all(s);
-    if (code == SERVER_EXIT_OK) {
-        nb_log(&s->log, NB_LOG_INFO, "server.stopped", NULL, NB_KV_STR("name", s->config.name),
-               NB_KV_END);
+    if (code == SERVER_EXIT_OK || (s->removed && s->signal_number != 0)) {
+        nb_log(&s->log, NB_LOG_INFO, "server.stopped", "stopped in good order",
+               NB_KV_STR("name", s->config.name), NB_KV_END);
     }
     return code;
 }
@@ -625,7 +649,8 @@ static bool begin_anew(struct server *s)
     struct nb_buf place = {0};
     bool fine = server_store_set_aside(s->config.data_dir, &place);
     if (fine) {
-        nb_log(&s->log, NB_LOG_WARN, "steward.set_aside", "moved the data of a removed member to",
+        nb_log(&s->log, NB_LOG_WARN, "steward.set_aside",
+               "moved the data of a removed member aside",
                NB_KV_STR("place", (const char *)place.data), NB_KV_END);
         *s = (struct server){.config = s->config, .log = s->log};
     } else {

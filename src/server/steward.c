@@ -165,9 +165,13 @@ static void log_done(struct server_steward *w)
         [STEWARD_REMOVE] = {"steward.removed", "removed members"},
         [STEWARD_HAND_OVER] = {"steward.hands_over", "hands over leadership"},
     };
-    nb_log(&w->server->log, NB_LOG_INFO, rows[w->action.kind].event, rows[w->action.kind].text,
-           NB_KV_ID("member", w->action.id), NB_KV_ID("instead_of", w->action.other_id),
-           NB_KV_STR("why", w->action.words), NB_KV_END);
+    struct nb_kv pairs[] = {NB_KV_ID("member", w->action.id), NB_KV_STR("why", w->action.words),
+                            NB_KV_END, NB_KV_END};
+    if (w->action.other_id != 0) {
+        pairs[2] = NB_KV_ID("instead_of", w->action.other_id);
+    }
+    nb_log_line(&w->server->log, NB_LOG_INFO, rows[w->action.kind].event, rows[w->action.kind].text,
+                pairs);
 }
 
 static void on_changed(struct replica_request *request, enum nb_status status,
@@ -397,6 +401,12 @@ struct server_steward *server_steward_create(struct server *s)
     steward_keeper_init(&w->keeper, s->config.statefulset.set, NULL);
     steward_stops_init(&w->stops);
     w->scale = server_scale_create(s->loop, &s->config.statefulset, &s->log);
+    if (!server_scale_has_api(w->scale)) {
+        nb_log(&s->log, NB_LOG_WARN, "kubernetes.none",
+               "no Kubernetes API is known (KUBERNETES_SERVICE_HOST and the namespace): pods that "
+               "are scaled down stay members until removed by hand",
+               NB_KV_END);
+    }
     server_scale_set_polling(w->scale, false); /* the leader's business, but for the first time */
     w->timer = net_timer_create(s->loop, on_round, w);
     net_timer_start(w->timer, round_ns, round_ns);

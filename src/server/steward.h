@@ -27,7 +27,7 @@ enum server_stop_step {
 struct server_stopping {
     enum server_stop_step step;
     uint64_t began_ns, step_ns;
-    uint64_t answers_before; /* of the API */
+    uint64_t answers_needed; /* of the API: older ones may speak of before */
     bool calling;
     uint64_t called_ns;
     uint64_t leaderless_ns; /* since when there is no leader; 0: there is one */

@@ -137,7 +137,7 @@ static void look(struct server_steward *w)
 {
     struct server *s = w->server;
     const struct server_stopping *p = &w->stopping;
-    bool answered = server_scale_answers(w->scale) != p->answers_before;
+    bool answered = server_scale_answers(w->scale) >= p->answers_needed;
     if (server_scale_has_api(w->scale) && !answered && net_now_ns() - p->step_ns < look_ns_max) {
         return;
     }
@@ -275,9 +275,8 @@ void server_stopping_turn(struct server_steward *w)
 void server_stopping_begin(struct server_steward *w)
 {
     w->stopping.began_ns = net_now_ns();
-    w->stopping.answers_before = server_scale_answers(w->scale);
     step_to(w, SERVER_STOP_LOOKING);
-    server_scale_ask(w->scale);
+    w->stopping.answers_needed = server_scale_ask(w->scale);
     net_timer_start(w->timer, ms, quick_round_ns); /* each step costs clients time */
 }
 

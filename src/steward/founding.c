@@ -7,7 +7,8 @@
 
 uint32_t steward_pods_expected(const struct steward_scale *scale, uint32_t configured)
 {
-    uint32_t count = scale->known ? scale->replicas : configured;
+    bool at_least = !scale->known && scale->replicas < configured;
+    uint32_t count = at_least ? configured : scale->replicas;
     return count == 0 ? 1 : count;
 }
 
@@ -30,7 +31,7 @@ static const struct steward_card *card_of(const struct steward_probe *p)
  * others, who says we are a member before who does not, who knows a leader before who does not. */
 static unsigned weight(const struct steward_search *s, const struct steward_card *card)
 {
-    bool annotated = s->scale.known && s->scale.cluster_id == card->cluster_id;
+    bool annotated = s->scale.cluster_id == card->cluster_id;
     return (annotated ? 8u : 0u) + (card->you_are_member ? 4u : 0u) +
            (card->state == STEWARD_MEMBER ? 2u : 0u) + (card->leader_id != 0 ? 1u : 0u);
 }
@@ -68,22 +69,20 @@ static void decide_to_join(const struct steward_search *s, const struct steward_
         out->move = STEWARD_JOIN;
         out->cluster_id = card->cluster_id;
         out->members = card->members;
-        say(out, "%s of cluster %016" PRIx64 " says that this is a member", card->slot,
+        say(out, "%s of cluster %" PRIx64 " says that this is a member", card->slot,
             card->cluster_id);
     } else if (card->words[0] != '\0') {
-        say(out, "waits to be let into cluster %016" PRIx64 ": %.140s", card->cluster_id,
-            card->words);
+        say(out, "waits to be let into cluster %" PRIx64 ": %.140s", card->cluster_id, card->words);
     } else if (card->leader_id != 0 && strcmp(card->leader_slot, s->slot) == 0) {
         say(out,
-            "%s is held by the leader of cluster %016" PRIx64
-            ", another process, which is connected",
+            "%s is held by the leader of cluster %" PRIx64 ", another process, which is connected",
             s->slot, card->cluster_id);
     } else if (card->leader_id != 0) {
-        say(out, "waits to be let into cluster %016" PRIx64 ", whose leader is %s",
-            card->cluster_id, card->leader_slot[0] == '\0' ? "not named" : card->leader_slot);
+        say(out, "waits to be let into cluster %" PRIx64 ", whose leader is %s", card->cluster_id,
+            card->leader_slot[0] == '\0' ? "not named" : card->leader_slot);
     } else {
         say(out,
-            "%s knows cluster %016" PRIx64
+            "%s knows cluster %" PRIx64
             ", which has no leader now; waits for its members to come back",
             card->slot, card->cluster_id);
     }
@@ -117,10 +116,11 @@ static void decide_to_found(const struct steward_search *s, struct steward_decis
         say(out, "no pod knows a cluster yet; pod 0 founds it when all are there");
     } else if (s->api_awaited) {
         say(out, "waits for the Kubernetes API to say how many pods there are to be");
-    } else if (s->scale.known && s->scale.cluster_id != 0) {
+    } else if (s->scale.cluster_id != 0) { /* also when the API has fallen silent since */
         say(out,
-            "the StatefulSet says that cluster %016" PRIx64
-            " was founded, and nobody of it answers: not founding a second one",
+            "the StatefulSet's annotation names cluster %" PRIx64
+            ", and nobody of it answers: not founding a second one (if all its data is lost for "
+            "good, remove the annotation)",
             s->scale.cluster_id);
     } else if (s->scale.known && (s->scale.deleting || s->scale.replicas == 0)) {
         say(out, "the StatefulSet is being deleted or has 0 replicas: not founding a cluster");

@@ -6,8 +6,9 @@
  *
  * Invariants:
  *   F1  only ordinal 0 founds, only when every other expected pod answered, in this round, that it
- *       is in no cluster, and no annotation names a cluster [K07]: a majority is not enough, since
- *       two lost volumes and one slow pod of three would start an empty cluster over a living one
+ *       is in no cluster, and no annotation names a cluster, nor did when it was last read
+ *       [K07]: a majority is not enough, since two lost volumes and one slow pod of three would
+ *       start an empty cluster over a living one
  *   F2  a pod takes on a cluster only when a member of it said that this very id is a member [K04]
  *   F3  an id that was removed is never used again [M08]
  */
@@ -18,7 +19,7 @@
 
 /* What the Kubernetes API says of the StatefulSet. All zero: nothing known. */
 struct steward_scale {
-    bool known;          /* read lately; else the rest counts for nothing */
+    bool known;          /* read lately; else the rest is old, and can only keep from founding */
     bool denied;         /* there is an API, and it refuses us */
     bool deleting;       /* deletionTimestamp is set */
     uint32_t replicas;   /* spec.replicas */
@@ -62,7 +63,8 @@ struct steward_decision {
     char words[STEWARD_WORDS_SIZE_MAX + 1]; /* why, for logs and /readyz */
 };
 
-/* How many pods to expect: spec.replicas, else what was configured; at least 1. */
+/* How many pods to expect: spec.replicas; when that is not known now, what was configured or read
+ * before, whichever is more; at least 1. */
 uint32_t steward_pods_expected(const struct steward_scale *scale, uint32_t configured);
 
 void steward_decide(const struct steward_search *search, struct steward_decision *out);

@@ -52,6 +52,22 @@ static void K07_pod_0_founds_when_all_others_are_empty(void **state)
     assert_int_equal(decide(&s), STEWARD_FOUND);
 }
 
+/* The API falls silent after it was read: what it said before still holds back. */
+static void K07_an_annotation_read_before_the_api_fell_silent_still_counts(void **state)
+{
+    (void)state;
+    struct scene s = scene_of(0);
+    card(&s, 1, STEWARD_EMPTY, 0);
+    card(&s, 2, STEWARD_EMPTY, 0);
+    s.search.scale = (struct steward_scale){.replicas = 3, .cluster_id = 42};
+    assert_int_equal(decide(&s), STEWARD_WAIT);
+    assert_non_null(strstr(s.decision.words, "not founding a second one"));
+    s.search.scale = (struct steward_scale){.replicas = 5};
+    assert_int_equal(decide(&s), STEWARD_WAIT); /* 3 and 4 did not answer */
+    s.search.scale = (struct steward_scale){.replicas = 1};
+    assert_int_equal(decide(&s), STEWARD_FOUND);
+}
+
 static void K07_only_pod_0_founds(void **state)
 {
     (void)state;
@@ -150,6 +166,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(K07_pod_0_founds_when_all_others_are_empty),
         cmocka_unit_test(K07_only_pod_0_founds),
+        cmocka_unit_test(K07_an_annotation_read_before_the_api_fell_silent_still_counts),
         cmocka_unit_test(K01_another_pod_at_the_address_is_no_answer),
         cmocka_unit_test(K07_one_that_knows_a_cluster_ends_all_founding),
         cmocka_unit_test(K07_an_annotation_without_members_founds_nothing_and_says_so),

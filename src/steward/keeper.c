@@ -424,13 +424,13 @@ static bool wish_waits(const struct steward_keeper *k, const struct steward_fact
         return true;
     }
     if (holder != 0 && connected) {
-        say(words, "%s-%" PRIu32 " is held by member %016" PRIx64 ", which is connected", k->set,
+        say(words, "%s-%" PRIu32 " is held by member %" PRIx64 ", which is connected", k->set,
             ordinal, holder);
         return true;
     }
     if (holder != 0 && alive) {
-        say(words, "%s-%" PRIu32 " is held by member %016" PRIx64 ", which was heard lately",
-            k->set, ordinal, holder);
+        say(words, "%s-%" PRIu32 " is held by member %" PRIx64 ", which was heard lately", k->set,
+            ordinal, holder);
         return true;
     }
     const struct machine_member *other = learner(k, f, 0, &place);

@@ -1,5 +1,6 @@
 /* tests/support/kubernetes/apiserver.py does to the client what the real API server would. */
 #include "kube/kube.h"
+#include "server/scale.h"
 #include "tests/support/unit.h"
 
 #include <arpa/inet.h>
@@ -110,8 +111,8 @@ static void on_done(void *user, enum nb_status status, const struct kube_statefu
 }
 
 /* A GET, or with `cluster_id` a PATCH, of `statefulset`. */
-static enum nb_status ask(struct world *w, const char *statefulset, const char *cluster_id,
-                          uint64_t timeout_ns)
+static enum nb_status ask_at(struct world *w, const char *statefulset, const char *cluster_id,
+                             const char *version, uint64_t timeout_ns)
 {
     struct kube_config config = {.loop = w->loop,
                                  .host = "127.0.0.1",
@@ -123,13 +124,19 @@ static enum nb_status ask(struct world *w, const char *statefulset, const char *
     struct kube *k = kube_create(&config);
     w->done = false;
     assert_int_equal(cluster_id == NULL ? kube_get(k, on_done, w)
-                                        : kube_annotate(k, cluster_id, on_done, w),
+                                        : kube_annotate(k, cluster_id, version, on_done, w),
                      NB_OK);
     while (!w->done) {
         (void)net_loop_run_once(w->loop, true);
     }
     kube_destroy(k);
     return w->status;
+}
+
+static enum nb_status ask(struct world *w, const char *statefulset, const char *cluster_id,
+                          uint64_t timeout_ns)
+{
+    return ask_at(w, statefulset, cluster_id, "1", timeout_ns);
 }
 
 static void assert_got(struct world *w, uint32_t replicas, bool deleting, const char *cluster_id)
@@ -162,6 +169,103 @@ static void the_annotation_is_kept_and_shown(void **state)
     char shown[2048];
     control(w, "GET /state", shown, sizeof shown);
     assert_non_null(strstr(shown, "\"nabata/cluster-id\": \"00000000c0ffee00\""));
+}
+
+static void K07_what_was_changed_meanwhile_is_not_overwritten(void **state)
+{
+    struct world *w = *state;
+    assert_got(w, 3, false, "");
+    char version[KUBE_VERSION_SIZE_MAX];
+    memcpy(version, w->set.version, sizeof version);
+    set(w, "cluster=00000000c0ffee00");
+    assert_int_equal(ask_at(w, "ss", "0000000000000bad", version, 0), NB_EXISTS);
+    assert_got(w, 3, false, "00000000c0ffee00");
+}
+
+/* ---- server/scale against it ---- */
+
+static struct server_scale *scale_of(const struct world *w, struct server_statefulset *config)
+{
+    static const struct nb_logger silent = {0};
+    static char port[8];
+    (void)snprintf(port, sizeof port, "%u", w->port);
+    *config = (struct server_statefulset){.set = "ss",
+                                          .service = "ss-service",
+                                          .name_space = "default",
+                                          .service_account_dir = w->dir,
+                                          .api_host = "127.0.0.1",
+                                          .api_port = port};
+    return server_scale_create(w->loop, config, &silent);
+}
+
+static void answers_are(struct world *w, const struct server_scale *s, uint64_t count)
+{
+    while (server_scale_answers(s) < count) {
+        (void)net_loop_run_once(w->loop, true);
+    }
+}
+
+/* The answer under way may be from before the scale-down that the signal to stop comes from. */
+static void K10_an_answer_under_way_is_not_taken_for_one_to_a_later_question(void **state)
+{
+    struct world *w = *state;
+    struct server_statefulset config;
+    struct server_scale *s = scale_of(w, &config); /* asks */
+    assert_int_equal(server_scale_ask(s), 2);
+    answers_are(w, s, 2);
+    assert_int_equal(server_scale_ask(s), 3);
+    answers_are(w, s, 3);
+    server_scale_destroy(s);
+}
+
+static void K07_an_id_that_another_one_wrote_stays(void **state)
+{
+    struct world *w = *state;
+    struct server_statefulset config;
+    struct steward_scale scale;
+    struct server_scale *s = scale_of(w, &config);
+    answers_are(w, s, 1);
+    server_scale_get(s, &scale);
+    assert_true(scale.known && scale.cluster_id == 0);
+    set(w, "cluster=00000000c0ffee00");
+    server_scale_annotate(s, 0xbad);
+    answers_are(w, s, 2); /* asks again by itself */
+    server_scale_get(s, &scale);
+    assert_int_equal(scale.cluster_id, 0xc0ffee00);
+    server_scale_destroy(s);
+    assert_got(w, 3, false, "00000000c0ffee00");
+}
+
+static void a_change_of_something_else_only_delays_the_id(void **state)
+{
+    struct world *w = *state;
+    struct server_statefulset config;
+    struct steward_scale scale = {0};
+    struct server_scale *s = scale_of(w, &config);
+    answers_are(w, s, 1);
+    set(w, "replicas=4");
+    while (scale.cluster_id == 0) {
+        server_scale_annotate(s, 0xc0ffee00);
+        (void)net_loop_run_once(w->loop, true);
+        server_scale_get(s, &scale);
+    }
+    server_scale_destroy(s);
+    assert_int_equal(scale.replicas, 4);
+    assert_got(w, 4, false, "00000000c0ffee00");
+}
+
+/* With ordinals from 2 on, ss-4 of three replicas is none to leave. */
+static void a_set_whose_ordinals_do_not_begin_at_0_takes_nobody_out(void **state)
+{
+    struct world *w = *state;
+    struct server_statefulset config;
+    struct steward_scale scale;
+    set(w, "start=2");
+    struct server_scale *s = scale_of(w, &config);
+    answers_are(w, s, 1);
+    server_scale_get(s, &scale);
+    assert_false(scale.known);
+    server_scale_destroy(s);
 }
 
 static void refusals_are_told_apart(void **state)
@@ -200,6 +304,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_is_set_is_what_the_client_reads, start, stop),
         cmocka_unit_test_setup_teardown(the_annotation_is_kept_and_shown, start, stop),
+        cmocka_unit_test_setup_teardown(K07_what_was_changed_meanwhile_is_not_overwritten, start,
+                                        stop),
+        cmocka_unit_test_setup_teardown(
+            K10_an_answer_under_way_is_not_taken_for_one_to_a_later_question, start, stop),
+        cmocka_unit_test_setup_teardown(K07_an_id_that_another_one_wrote_stays, start, stop),
+        cmocka_unit_test_setup_teardown(a_change_of_something_else_only_delays_the_id, start, stop),
+        cmocka_unit_test_setup_teardown(a_set_whose_ordinals_do_not_begin_at_0_takes_nobody_out,
+                                        start, stop),
         cmocka_unit_test_setup_teardown(refusals_are_told_apart, start, stop),
         cmocka_unit_test_setup_teardown(K16_a_rotated_token_is_read_anew_and_the_old_one_refused,
                                         start, stop),

@@ -37,6 +37,8 @@ if tool in ("docker", "podman"):
         if tool not in world["engines"]:
             answer("", 1)
         answer(str(world["rootless"]).lower() if "--format" in args else "")
+    if args[0] == "inspect" and args[-1] != "kind-registry":
+        answer(str(args[-1] not in world["stopped"]).lower())
     if args[0] == "inspect":
         if world["registry"] is None:
             answer("", 1)
@@ -50,7 +52,9 @@ if tool in ("docker", "podman"):
     if args[0] == "run":
         world["registry"] = "running"
         world["joined"] = "kind" in args
-    if args[0] == "start":
+    if args[0] == "start" and args[1] in world["stopped"]:
+        world["stopped"].remove(args[1])
+    elif args[0] == "start":
         world["registry"] = "running"
     if args[:2] == ["network", "connect"]:
         world["joined"] = True
@@ -65,6 +69,10 @@ if tool == "kind":
         world["clusters"].append(args[3])
     if args[:2] == ["delete", "cluster"]:
         world["clusters"].remove(args[3])
+if tool == "kubectl" and "get-contexts" in args:
+    answer("\n".join("kind-" + c for c in world["clusters"] if c not in world["no_context"]))
+if tool == "kubectl" and "rollout" in args:
+    answer("", world["rollout"])
 if tool == "kubectl" and "nodes" in args:
     answer(world["arch"])
 answer()
@@ -77,7 +85,7 @@ class World:
     def __init__(self, tools=("docker", "podman", "kind", "kubectl", "make"), **changes):
         self.folder = tempfile.mkdtemp()
         world = {"engines": ["docker"], "rootless": False, "registry": None, "joined": False, "registry_image": False,
-                 "network": True, "clusters": [], "arch": "amd64"}
+                 "network": True, "clusters": [], "arch": "amd64", "stopped": [], "no_context": [], "rollout": 0}
         world.update(changes)
         with open(self.folder + "/world.json", "w", encoding="utf-8") as f:
             json.dump(world, f)
@@ -105,7 +113,8 @@ class World:
 
 def changes(argv):
     words = " ".join(argv[1:])
-    return not words.startswith(("info", "inspect", "image inspect", "get ")) and " get nodes " not in f" {words} "
+    reads = words.startswith(("info", "inspect", "image inspect", "get ", "config get-contexts"))
+    return not reads and " get nodes " not in f" {words} " and " get --raw " not in words
 
 
 def lines(calls):
@@ -162,6 +171,27 @@ class ScriptsTest(unittest.TestCase):
         calls = self.fine(self.world(registry="stopped", clusters=["nabata"]), KIND + "kind-with-registry.sh")
         self.none(calls, "docker run", "create cluster")
         self.in_order(calls, "docker start kind-registry", "docker exec", "docker network connect kind kind-registry")
+
+    def test_stopped_nodes_are_started(self):
+        # as podman leaves them when the machine was restarted
+        w = self.world(clusters=["nabata"], registry="running", joined=True, stopped=["nabata-worker"])
+        calls = self.fine(w, KIND + "kind-with-registry.sh")
+        self.in_order(calls, "docker start nabata-worker", "docker exec nabata-control-plane")
+        self.none(calls, "kind create", "start nabata-control-plane")
+
+    def test_a_cluster_that_kubectl_does_not_know_is_made_known(self):
+        w = self.world(clusters=["nabata"], registry="running", joined=True, no_context=["nabata"])
+        self.in_order(self.fine(w, KIND + "kind-with-registry.sh"), "kind export kubeconfig --name nabata", "docker exec")
+
+    def test_no_registry_on_purpose_pushes_to_none_that_runs(self):
+        calls = self.fine(self.world(registry="running"), KIND + "up.sh", "--no-registry")
+        self.none(calls, "push")
+        self.in_order(calls, "make", f"kind load docker-image --name nabata {REVISION} {CLIENT}")
+
+    def test_servers_that_do_not_get_ready_end_with_what_to_look_at(self):
+        code, said, _ = self.world(clusters=["nabata"], rollout=1).run(KIND + "statefulset.sh")
+        self.assertEqual(code, 1, said)
+        self.assertIn("kubectl --context kind-nabata describe pod", said)
 
     def test_the_name_goes_to_every_call(self):
         w = self.world(clusters=["nabata", "another-one"])

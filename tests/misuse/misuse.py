@@ -531,6 +531,38 @@ def a_client_that_closes_its_half_still_gets_the_answer():
     m.stop()
 
 
+@test
+def help_of_a_group_lists_it():
+    for words in (["member", "--help"], ["help", "member"]):
+        done = subprocess.run([NABATA, *words], capture_output=True, text=True, timeout=DEADLINE)
+        assert done.returncode == 0 and "member promote" in done.stdout, done
+    done = subprocess.run([NABATA, "member"], capture_output=True, text=True, timeout=DEADLINE)
+    assert done.returncode == 128 and "member promote" in done.stderr, done
+
+
+@test
+def the_log_of_those_that_answer_is_shown_and_who_does_not_is_named():
+    m = Member("logs").start().ready()
+    fill(m, 3)
+    dead = f"127.0.0.1:{free_port()}"
+    show = lambda *endpoints: subprocess.run([NABATA, "log", "--endpoints", ",".join(endpoints)], capture_output=True,
+                                             text=True, timeout=DEADLINE)
+    done = show(dead, f"127.0.0.1:{m.client}")
+    assert done.returncode == 0 and "key2" in done.stdout and f"Down: {dead}: connect to" in done.stdout, done
+    done = show(dead, dead)
+    assert done.returncode == 2 and "no node answers" in done.stderr, done
+    m.stop()
+
+
+@test
+def soak_counts_the_time_after_the_last_acknowledged_write():
+    done = subprocess.run([NABATA, "soak", "--duration", "1s", "--timeout", "1s", "--json", f"127.0.0.1:{free_port()}"],
+                          capture_output=True, text=True, timeout=DEADLINE)
+    report = json.loads(done.stdout)
+    assert done.returncode == 2 and report["acknowledged"] == 0, report
+    assert report["longest_write_gap_ms"] >= 1000, report
+
+
 def main():
     print(f"NABATA_SEED={SEED}")
     failed = 0

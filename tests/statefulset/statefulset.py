@@ -315,7 +315,7 @@ def kept_volume(w):
     before = w.pod(3).identity()
     w.pod(3).start()
     w.settled(0, 1, 2, 3)
-    w.expect(w.pod(3).says("moved the data of a removed member to"), "the data is kept aside")
+    w.expect(w.pod(3).says("moved the data of a removed member aside"), "the data is kept aside")
     w.expect(w.pod(3).identity()[1] != before[1], "with another id")
     w.api.set(replicas=3)
     w.expect(w.pod(3).stop() == 0, "ss-3 ends well")

@@ -211,7 +211,7 @@ def kept_volumes(run):
     run.world.scale(5)
     run.world.wait_ready(60)
     run.wait_members(5)
-    aside = [o for o in (3, 4) if run.world.pods[o].said("moved the data of a removed member to")]
+    aside = [o for o in (3, 4) if run.world.pods[o].said("moved the data of a removed member aside")]
     run.note(f"data set aside by {', '.join(f'ss-{o}' for o in aside) or 'nobody'}")
     run.world.scale(3)
     run.wait_members(3)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A Kubernetes API server that knows one StatefulSet, for tests.
 
-Serves GET and PATCH (merge patch of annotations) of /apis/apps/v1/namespaces/NS/statefulsets/NAME over HTTPS to
-whoever has the token, as the real one does; everything else is 404. What it says can be changed while it runs,
-through a control port of plain HTTP on loopback (or --control-host):
+Serves GET and PATCH of /apis/apps/v1/namespaces/NS/statefulsets/NAME over HTTPS to whoever has the token, as the real
+one does (merge patch of annotations; a resourceVersion in it that is not the present one: 409); everything else is 404.
+What it says can be changed while it runs, through a control port of plain HTTP on loopback (or --control-host):
 
-    POST /set?replicas=5&deleting=true&deny=true&down=true     any of them; deny: 403, down: nothing is answered
+    POST /set?replicas=5&deleting=true&deny=true&down=true     any of them; deny: 403, down: nothing is answered,
+             &cluster=ID&start=1                               the annotation, spec.ordinals.start
     GET  /state                                                JSON of all of it, with the annotations and a count
 
 The folder --account-dir gets `token`, `ca.crt` and `namespace`, as a pod's service account has them; certificates
@@ -46,7 +47,8 @@ class State:
         self.lock = threading.Lock()
         self.path = f"/apis/apps/v1/namespaces/{options.namespace}/statefulsets/{options.name}"
         self.options = options
-        self.replicas, self.deleting, self.deny, self.down = options.replicas, False, False, False
+        self.replicas, self.start = options.replicas, 0
+        self.deleting, self.deny, self.down = False, False, False
         self.annotations, self.requests, self.version = {}, 0, 1
         self.token = secrets.token_urlsafe(24)
 
@@ -57,7 +59,7 @@ class State:
             metadata["deletionTimestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return {"kind": "StatefulSet", "apiVersion": "apps/v1", "metadata": metadata,
                 "spec": {"replicas": self.replicas, "serviceName": self.options.service,
-                         "podManagementPolicy": "Parallel"},
+                         "podManagementPolicy": "Parallel", "ordinals": {"start": self.start}},
                 "status": {"replicas": self.replicas}}
 
     def told(self):
@@ -66,10 +68,12 @@ class State:
 
     def change(self, query):
         for name, values in urllib.parse.parse_qs(query, strict_parsing=True).items():
-            if name == "replicas":
-                self.replicas = int(values[0])
+            if name in ("replicas", "start"):
+                setattr(self, name, int(values[0]))
             elif name in ("deleting", "deny", "down"):
                 setattr(self, name, values[0] == "true")
+            elif name == "cluster":  # somebody else annotates it
+                self.annotations["nabata/cluster-id"] = values[0]
             elif name == "rotate":
                 self.token = secrets.token_urlsafe(24)
                 write_account(self)
@@ -123,12 +127,14 @@ class Api(Quiet):
                 self.status(403, "Forbidden", f'statefulsets.apps "{s.options.name}" is forbidden')
             elif self.path != s.path:
                 self.status(404, "NotFound", "the server could not find the requested resource")
+            elif not change(s):
+                self.status(409, "Conflict", f'Operation cannot be fulfilled on statefulsets.apps "{s.options.name}": '
+                            "the object has been modified; please apply your changes to the latest version")
             else:
-                change(s)
                 self.answer(200, s.object())
 
     def do_GET(self):
-        self.handle_one(lambda s: None)
+        self.handle_one(lambda s: True)
 
     def do_PATCH(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
@@ -138,12 +144,15 @@ class Api(Quiet):
         patch = json.loads(body)
 
         def change(s):
+            if patch.get("metadata", {}).get("resourceVersion", str(s.version)) != str(s.version):
+                return False
             for key, value in patch.get("metadata", {}).get("annotations", {}).items():
                 if value is None:
                     s.annotations.pop(key, None)
                 else:
                     s.annotations[key] = value
             s.version += 1
+            return True
 
         self.handle_one(change)
 
