@@ -82,6 +82,10 @@ void mvcc_delete_range(struct mvcc *m, const struct mvcc_delete_request *r, stru
 NB_MUST_USE enum nb_status mvcc_txn(struct mvcc *m, const struct mvcc_txn_request *t,
                                     struct nb_buf *body, int64_t *out_revision);
 
+/* Says which keys the next writes are about, a dozen or so: memory is asked for all of them at
+ * once. Changes nothing, and need not be true. */
+void mvcc_foresee(const struct mvcc *m, const struct nb_bytes *keys, size_t count);
+
 /* Deletes these keys as one transaction, in the order given; absent ones are passed over. For the
  * revocation of a lease, which deletes its keys sorted. No revision is made when none was there. */
 void mvcc_delete_keys(struct mvcc *m, const struct nb_bytes *keys, size_t count,

@@ -150,6 +150,82 @@ static void descend(const struct mvcc_tree *t, struct nb_bytes key, struct path 
     out->leaf = any;
 }
 
+/* One of several descents that go on side by side, a comparison at a time. */
+struct search {
+    struct nb_bytes key;
+    struct mvcc_record *const *records; /* of the node it is in; NULL: that is only being fetched */
+    const void *any;
+    unsigned height; /* of the node; 0: a leaf */
+    unsigned low, high;
+    bool over;
+};
+
+static void fetch_records(struct mvcc_record *const *records, unsigned count)
+{
+    enum { LINE_SIZE_BYTES = 64 };
+    for (unsigned i = 0; i < count; i += LINE_SIZE_BYTES / sizeof(struct mvcc_record *)) {
+        __builtin_prefetch(records + i);
+    }
+}
+
+/* The node is there: its records are asked for. */
+static void search_enter(struct search *s)
+{
+    const struct mvcc_node *node = s->any;
+    const struct mvcc_leaf *leaf = s->any;
+    s->low = s->height != 0;
+    s->high = s->height != 0 ? node->count : leaf->count;
+    s->records = s->height != 0 ? node->min : leaf->records;
+    fetch_records(s->records, s->high);
+}
+
+/* The record asked for is there: compares, and asks for the next one or for the next node. */
+static void search_go_on(struct search *s)
+{
+    if (s->low < s->high) {
+        unsigned middle = (s->low + s->high) / 2;
+        if (order_of(s->records[middle], s->key) < (s->height != 0)) {
+            s->low = middle + 1;
+        } else {
+            s->high = middle;
+        }
+    }
+    if (s->low < s->high) {
+        __builtin_prefetch(s->records[(s->low + s->high) / 2]->key);
+    } else if (s->height == 0) {
+        s->over = true;
+    } else {
+        s->any = ((const struct mvcc_node *)s->any)->child[s->low - 1];
+        s->height--;
+        s->records = NULL;
+        __builtin_prefetch(s->height != 0
+                               ? (const void *)&((const struct mvcc_node *)s->any)->count
+                               : (const void *)&((const struct mvcc_leaf *)s->any)->count);
+    }
+}
+
+void mvcc_tree_foresee(const struct mvcc_tree *t, const struct nb_bytes *keys, size_t count)
+{
+    struct search searches[MVCC_TREE_FORESEEN_MAX];
+    nb_assert(count <= MVCC_TREE_FORESEEN_MAX);
+    for (size_t i = 0; i < count; i++) {
+        searches[i] = (struct search){.key = keys[i], .any = t->root, .height = t->height};
+    }
+    for (size_t over = 0; over < count;) {
+        over = 0;
+        for (size_t i = 0; i < count; i++) {
+            struct search *s = &searches[i];
+            if (s->over) {
+                over++;
+            } else if (s->records == NULL) {
+                search_enter(s);
+            } else {
+                search_go_on(s);
+            }
+        }
+    }
+}
+
 /* Bits below `i`. */
 static uint64_t bits_below(unsigned i)
 {
