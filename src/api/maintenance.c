@@ -114,24 +114,6 @@ void api_alarm(struct rpc_call *call, struct nb_bytes message)
 
 /* ---- Hash, HashKV ---- */
 
-void api_hash(struct rpc_call *call, struct nb_bytes message)
-{
-    (void)message;
-    struct api *a = api_of(call);
-    uint32_t sum;
-    if (api_door(a, call, false) != NB_OK) {
-        return;
-    }
-    enum nb_status status = mvcc_hash_all(machine_mvcc(replica_machine(a->config.replica)), &sum);
-    if (status != NB_OK) {
-        api_refuse(call, status);
-        return;
-    }
-    nb_buf_clear(&a->scratch);
-    nb_wire_varint_field(&a->scratch, 2, sum);
-    api_reply(a, call, 0, nb_buf_bytes(&a->scratch));
-}
-
 struct hash_job {
     struct api_job job;
     struct mvcc_hash hash;
@@ -144,8 +126,11 @@ static enum api_step hash_step(struct api_job *job)
     if (job->holder.call == NULL) {
         return API_STEP_DONE;
     }
-    enum nb_status status = mvcc_hash_step(machine_mvcc(replica_machine(a->config.replica)),
-                                           &h->hash, HASH_ROWS_A_TURN);
+    struct mvcc *m = machine_mvcc(replica_machine(a->config.replica));
+    if (h->hash.all && mvcc_compact_pending(m)) {
+        return API_STEP_BLOCKED; /* the rows are going: it would start over again and again */
+    }
+    enum nb_status status = mvcc_hash_step(m, &h->hash, HASH_ROWS_A_TURN);
     if (status != NB_OK) {
         api_refuse(job->holder.call, status);
         return API_STEP_DONE;
@@ -155,10 +140,32 @@ static enum api_step hash_step(struct api_job *job)
     }
     nb_buf_clear(&a->scratch);
     nb_wire_varint_field(&a->scratch, 2, h->hash.sum);
-    nb_wire_varint_field(&a->scratch, 3, (uint64_t)h->hash.compact_revision);
-    nb_wire_varint_field(&a->scratch, 4, (uint64_t)h->hash.revision);
+    if (!h->hash.all) {
+        nb_wire_varint_field(&a->scratch, 3, (uint64_t)h->hash.compact_revision);
+        nb_wire_varint_field(&a->scratch, 4, (uint64_t)h->hash.revision);
+    }
     api_reply(a, job->holder.call, 0, nb_buf_bytes(&a->scratch));
     return API_STEP_DONE;
+}
+
+static void begin_hash(struct api *a, struct rpc_call *call, const struct mvcc_hash *hash)
+{
+    struct hash_job *h = nb_alloc_zero(1, sizeof *h);
+    h->job.step = hash_step;
+    h->hash = *hash;
+    api_job_add(a, call, &h->job);
+}
+
+void api_hash(struct rpc_call *call, struct nb_bytes message)
+{
+    (void)message;
+    struct api *a = api_of(call);
+    if (api_door(a, call, false) != NB_OK) {
+        return;
+    }
+    struct mvcc_hash hash;
+    mvcc_hash_begin_all(machine_mvcc(replica_machine(a->config.replica)), &hash);
+    begin_hash(a, call, &hash);
 }
 
 void api_hash_kv(struct rpc_call *call, struct nb_bytes message)
@@ -182,10 +189,7 @@ void api_hash_kv(struct rpc_call *call, struct nb_bytes message)
         api_refuse(call, status);
         return;
     }
-    struct hash_job *h = nb_alloc_zero(1, sizeof *h);
-    h->job.step = hash_step;
-    h->hash = hash;
-    api_job_add(a, call, &h->job);
+    begin_hash(a, call, &hash);
 }
 
 /* ---- MoveLeader ---- */

@@ -186,19 +186,24 @@ struct mvcc_hash {
     int64_t revision;         /* hashed */
     int64_t compact_revision; /* in force */
     int64_t next_main, next_sub;
+    uint64_t removed_rows; /* by compactions, at the start */
     uint32_t sum;
-    bool any_alive; /* at `revision` */
+    bool all;       /* Hash, not HashKV */
+    bool looking;   /* whether any key is alive at `revision`: the rows are gone through for that */
+    bool any_alive; /* so far */
     bool done;
 };
 
 /* NB_FUTURE_REVISION, NB_COMPACTED. */
 NB_MUST_USE enum nb_status mvcc_hash_begin(struct mvcc *m, int64_t revision, struct mvcc_hash *out);
-/* Takes up to `row_count` rows in. `done` tells the end; then `sum` is the hash. */
+/* Hash: the checksum of all rows there are at the start, whatever the compaction left. When rows
+ * are removed between two steps, it starts over: best wait until mvcc_compact_pending is over. */
+void mvcc_hash_begin_all(const struct mvcc *m, struct mvcc_hash *out);
+/* Goes through up to `row_count` rows, fewer if they are large. `done` tells the end; then `sum` is
+ * the hash. */
 NB_MUST_USE enum nb_status mvcc_hash_step(struct mvcc *m, struct mvcc_hash *h, size_t row_count);
-/* All at once. */
+/* HashKV all at once. */
 NB_MUST_USE enum nb_status mvcc_hash_kv(struct mvcc *m, int64_t revision, struct mvcc_hash *out);
-/* Hash: the checksum of all rows there are, whatever the compaction left. */
-NB_MUST_USE enum nb_status mvcc_hash_all(struct mvcc *m, uint32_t *out_sum);
 
 /*
  * Batches. The owner of the backend calls `seal` right before each backend_commit, and `reaped`
