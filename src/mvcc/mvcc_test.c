@@ -544,6 +544,37 @@ static void C05_hash_of_all_rows_starts_over_when_rows_are_removed(void **state)
     assert_int_equal(h.sum, hash_in_steps(f, &after, SIZE_MAX, &step_count));
 }
 
+/* A large page remembers where its rows lie; what the backend moves must not be read from there. */
+static void M2_pages_are_read_alike_before_and_after_the_backend_moves(void **state)
+{
+    enum { KEYS = 300, LINE = 32 };
+    struct fixture *f = *state;
+    char key[LINE], value[LINE];
+    struct nb_buf expected = {0};
+    struct mvcc_range_request page = {.key = nb_bytes_str("k"), .range_end = nb_bytes_str("l")};
+    for (unsigned round = 0; round < 4; round++) {
+        for (unsigned i = 0; i < KEYS; i++) {
+            (void)snprintf(key, sizeof key, "k%04u", i * 7 % KEYS);
+            (void)snprintf(value, sizeof value, "%u of %u", i, round);
+            put(f, key, value);
+        }
+        nb_buf_clear(&expected);
+        assert_int_equal(mvcc_range(f->m, &page, &expected, &f->revision), NB_OK);
+        for (unsigned again = 0; again < 3; again++) {
+            flush(f);
+            nb_buf_clear(&f->body);
+            assert_int_equal(mvcc_range(f->m, &page, &f->body, &f->revision), NB_OK);
+            assert_true(nb_bytes_equal(nb_buf_bytes(&f->body), nb_buf_bytes(&expected)));
+            page.limit = again == 0 ? KEYS : 0;
+            put(f, "other", "value");
+        }
+        assert_int_equal(mvcc_compact(f->m, f->revision), NB_OK);
+        while (!mvcc_compact_step(f->m, KEYS)) {
+        }
+    }
+    nb_buf_deinit(&expected);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -566,6 +597,7 @@ int main(void)
         TEST(row_is_laid_out_as_in_etcd),
         TEST(D10_nested_txn_sees_the_state_before_the_outer_one),
         TEST(D03_txn_that_fails_writes_nothing),
+        TEST(M2_pages_are_read_alike_before_and_after_the_backend_moves),
         TEST(C05_no_step_of_a_hash_takes_more_rows_than_it_may),
         TEST(C05_no_step_of_a_hash_takes_many_large_values),
         TEST(C05_hash_of_all_rows_starts_over_when_rows_are_removed),
