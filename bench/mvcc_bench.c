@@ -18,7 +18,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { KEY_SIZE = 40, VALUE_SIZE = 256, PAGE_KEYS = 500, PAGE_COUNT = 2000 };
+enum { KEY_SIZE = 40, VALUE_SIZE = 256, PAGE_KEYS = 500, PAGE_COUNT = 2000, AT_ONCE = 16 };
 
 static double now(void)
 {
@@ -89,30 +89,56 @@ static void bench_index(const uint32_t *order, uint32_t count)
     report("making the key", from, count);
 }
 
-static void put_all(struct mvcc *m, struct backend *b, const uint32_t *order, uint32_t count)
+/* Puts a few keys, said before or not, as a replica applies its log. */
+static void put_some(struct mvcc *m, const uint32_t *order, uint32_t count, bool foreseen,
+                     struct nb_buf *body)
 {
-    uint8_t value[VALUE_SIZE] = {1, 2, 3};
-    char room[KEY_SIZE];
-    struct nb_buf body = {0};
+    static const uint8_t value[VALUE_SIZE] = {1, 2, 3};
+    char rooms[AT_ONCE][KEY_SIZE];
+    struct nb_bytes keys[AT_ONCE];
     int64_t revision;
-    double spent = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        keys[i] = key_of(rooms[i], order[i]);
+    }
+    if (foreseen) {
+        mvcc_foresee(m, keys, count);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct mvcc_put_request r = {.key = keys[i], .value = nb_bytes_of(value, sizeof value)};
+        nb_buf_clear(body);
+        enum nb_status status = mvcc_put(m, &r, body, &revision);
+        nb_assert(status == NB_OK);
+    }
+}
+
+/* Every other batch with its keys foreseen, so that both meet the same store. */
+static void put_all(struct mvcc *m, struct backend *b, const uint32_t *order, uint32_t count,
+                    const char *what)
+{
+    enum { BATCH = 125 * AT_ONCE };
+    struct nb_buf body = {0};
+    double spent[2] = {0};
+    uint32_t put[2] = {0};
     for (uint32_t i = 0; i < count;) {
+        bool foreseen = i / BATCH % 2 != 0;
         double from = now();
-        for (uint32_t k = 0; k < 10000 && i < count; k++, i++) {
-            struct mvcc_put_request r = {.key = key_of(room, order[i]),
-                                         .value = nb_bytes_of(value, sizeof value)};
-            nb_buf_clear(&body);
-            enum nb_status status = mvcc_put(m, &r, &body, &revision);
-            nb_assert(status == NB_OK);
+        for (uint32_t k = 0; k < BATCH && i < count; k += AT_ONCE) {
+            uint32_t few = count - i < AT_ONCE ? count - i : AT_ONCE;
+            put_some(m, order + i, few, foreseen, &body);
+            i += few;
+            put[foreseen] += few;
         }
-        spent += now() - from;
+        spent[foreseen] += now() - from;
         mvcc_batch_seal(m);
         (void)backend_commit(b, &(struct backend_label){0});
         uint64_t committed = backend_committed(b);
         backend_wait(b);
         mvcc_batch_reaped(m, (size_t)(backend_committed(b) - committed));
     }
-    (void)printf("%-44s %9.0f ns\n", "store: put (with making the key)", spent / count);
+    for (unsigned foreseen = 0; foreseen < 2; foreseen++) {
+        (void)printf("store: put, %s keys%s %*.0f ns\n", what, foreseen ? ", foreseen" : "",
+                     foreseen ? 16 : 26, spent[foreseen] / put[foreseen]);
+    }
     nb_buf_deinit(&body);
 }
 
@@ -169,7 +195,10 @@ int main(int argc, char **argv)
     struct mvcc_options options = {.hash_seed = 3};
     struct mvcc *m;
     nb_assert(mvcc_create(backend, &options, &m) == NB_OK);
-    put_all(m, backend, order, count);
+    uint32_t *again = shuffled(&random, count);
+    put_all(m, backend, order, count, "new  ");
+    put_all(m, backend, again, count, "known");
+    nb_free(again);
     read_all(m, order, count);
     double from = now();
     struct mvcc_hash hash;

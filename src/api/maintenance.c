@@ -118,26 +118,6 @@ void api_alarm(struct rpc_call *call, struct nb_bytes message)
 
 /* ---- Hash, HashKV ---- */
 
-void api_hash(struct rpc_call *call, struct nb_bytes message)
-{
-    (void)message;
-    struct api *a = api_of(call);
-    uint32_t sum;
-    if (api_door(a, call, false) != NB_OK) {
-        return;
-    }
-    uint64_t begun_ns = net_now_ns();
-    enum nb_status status = mvcc_hash_all(machine_mvcc(replica_machine(a->config.replica)), &sum);
-    nb_histogram_observe_ns(&a->metrics.hash, net_now_ns() - begun_ns);
-    if (status != NB_OK) {
-        api_refuse(call, status);
-        return;
-    }
-    nb_buf_clear(&a->scratch);
-    nb_wire_varint_field(&a->scratch, 2, sum);
-    api_reply(a, call, 0, nb_buf_bytes(&a->scratch));
-}
-
 struct hash_job {
     struct api_job job;
     struct mvcc_hash hash;
@@ -151,8 +131,11 @@ static enum api_step hash_step(struct api_job *job)
     if (job->holder.call == NULL) {
         return API_STEP_DONE;
     }
-    enum nb_status status = mvcc_hash_step(machine_mvcc(replica_machine(a->config.replica)),
-                                           &h->hash, HASH_ROWS_A_TURN);
+    struct mvcc *m = machine_mvcc(replica_machine(a->config.replica));
+    if (h->hash.all && mvcc_compact_pending(m)) {
+        return API_STEP_BLOCKED; /* the rows are going: it would start over again and again */
+    }
+    enum nb_status status = mvcc_hash_step(m, &h->hash, HASH_ROWS_A_TURN);
     if (status != NB_OK) {
         api_refuse(job->holder.call, status);
         return API_STEP_DONE;
@@ -160,13 +143,37 @@ static enum api_step hash_step(struct api_job *job)
     if (!h->hash.done) {
         return API_STEP_MORE;
     }
-    nb_histogram_observe_ns(&a->metrics.hash_rev, net_now_ns() - h->begun_ns);
+    nb_histogram_observe_ns(h->hash.all ? &a->metrics.hash : &a->metrics.hash_rev,
+                            net_now_ns() - h->begun_ns);
     nb_buf_clear(&a->scratch);
     nb_wire_varint_field(&a->scratch, 2, h->hash.sum);
-    nb_wire_varint_field(&a->scratch, 3, (uint64_t)h->hash.compact_revision);
-    nb_wire_varint_field(&a->scratch, 4, (uint64_t)h->hash.revision);
+    if (!h->hash.all) {
+        nb_wire_varint_field(&a->scratch, 3, (uint64_t)h->hash.compact_revision);
+        nb_wire_varint_field(&a->scratch, 4, (uint64_t)h->hash.revision);
+    }
     api_reply(a, job->holder.call, 0, nb_buf_bytes(&a->scratch));
     return API_STEP_DONE;
+}
+
+static void begin_hash(struct api *a, struct rpc_call *call, const struct mvcc_hash *hash)
+{
+    struct hash_job *h = nb_alloc_zero(1, sizeof *h);
+    h->job.step = hash_step;
+    h->begun_ns = net_now_ns();
+    h->hash = *hash;
+    api_job_add(a, call, &h->job);
+}
+
+void api_hash(struct rpc_call *call, struct nb_bytes message)
+{
+    (void)message;
+    struct api *a = api_of(call);
+    if (api_door(a, call, false) != NB_OK) {
+        return;
+    }
+    struct mvcc_hash hash;
+    mvcc_hash_begin_all(machine_mvcc(replica_machine(a->config.replica)), &hash);
+    begin_hash(a, call, &hash);
 }
 
 void api_hash_kv(struct rpc_call *call, struct nb_bytes message)
@@ -190,11 +197,7 @@ void api_hash_kv(struct rpc_call *call, struct nb_bytes message)
         api_refuse(call, status);
         return;
     }
-    struct hash_job *h = nb_alloc_zero(1, sizeof *h);
-    h->job.step = hash_step;
-    h->begun_ns = net_now_ns();
-    h->hash = hash;
-    api_job_add(a, call, &h->job);
+    begin_hash(a, call, &hash);
 }
 
 /* ---- MoveLeader ---- */

@@ -357,6 +357,53 @@ static enum nb_status apply_command(struct machine *m, const struct machine_entr
     return operation(m, request, revision);
 }
 
+/* The first field `number` of bytes among the first few; empty when there is none. */
+static struct nb_bytes first_bytes(struct nb_bytes message, uint32_t number)
+{
+    enum { FEW = 4 };
+    struct nb_wire_reader r = nb_wire_reader_of(message);
+    struct nb_wire_field f;
+    for (unsigned i = 0; i < FEW && nb_wire_more(&r); i++) {
+        if (nb_wire_next(&r, &f) != NB_OK) {
+            break;
+        }
+        if (f.number == number && f.type == NB_WIRE_BYTES) {
+            return f.bytes;
+        }
+    }
+    return (struct nb_bytes){0};
+}
+
+/* The key that a command is about: of a txn, the one it compares first. Empty: who knows. */
+static struct nb_bytes key_foreseen(struct nb_bytes payload)
+{
+    enum { KEY_OF_PUT = 1, COMPARE_OF_TXN = 1, KEY_OF_COMPARE = 3 };
+    struct machine_header h;
+    struct nb_bytes request;
+    if (machine_header_get(payload, &h, &request) != NB_OK) {
+        return (struct nb_bytes){0};
+    }
+    if (h.kind == MACHINE_PUT || h.kind == MACHINE_DELETE_RANGE) {
+        return first_bytes(request, KEY_OF_PUT);
+    }
+    return h.kind == MACHINE_TXN ? first_bytes(first_bytes(request, COMPARE_OF_TXN), KEY_OF_COMPARE)
+                                 : (struct nb_bytes){0};
+}
+
+void machine_foresee(const struct machine *m, const struct nb_bytes *payloads, size_t count)
+{
+    struct nb_bytes keys[MACHINE_FORESEEN_COUNT_MAX];
+    size_t key_count = 0;
+    nb_assert(count <= MACHINE_FORESEEN_COUNT_MAX);
+    for (size_t i = 0; i < count; i++) {
+        struct nb_bytes key = key_foreseen(payloads[i]);
+        if (key.len != 0) {
+            keys[key_count++] = key;
+        }
+    }
+    mvcc_foresee(m->mvcc, keys, key_count);
+}
+
 static enum nb_status apply_conf(struct machine *m, const struct machine_entry *entry)
 {
     nb_buf_clear(&m->state.conf);

@@ -100,6 +100,11 @@ void machine_bootstrap(struct machine *m, const struct machine_members *members)
 void machine_force_member(struct machine *m, const struct machine_member *alone,
                           struct nb_bytes conf);
 
+/* Says which commands come next, a dozen or so (payloads of COMMAND entries): memory is asked for
+ * what they will touch. Changes nothing. */
+enum { MACHINE_FORESEEN_COUNT_MAX = 16 };
+void machine_foresee(const struct machine *m, const struct nb_bytes *payloads, size_t count);
+
 /* Applies the entry after the last one. `out` may be NULL when nobody waits for the result. */
 void machine_apply(struct machine *m, const struct machine_entry *entry,
                    struct machine_result *out);

@@ -96,6 +96,42 @@ struct mvcc_record *mvcc_index_find(const struct mvcc_index *x, struct nb_bytes 
     return mvcc_table_find(&x->table, mvcc_table_hash(&x->table, key), key);
 }
 
+enum { FORESEEN_AT_ONCE = MVCC_TREE_FORESEEN_MAX };
+
+/* Each step waits for what the one before has asked for: the slot, the record, its older versions;
+ * of a new key, its way down the tree. */
+static void foresee_some(const struct mvcc_index *x, const struct nb_bytes *keys, size_t count)
+{
+    uint64_t hashes[FORESEEN_AT_ONCE];
+    const struct mvcc_record *records[FORESEEN_AT_ONCE];
+    struct nb_bytes fresh[FORESEEN_AT_ONCE];
+    size_t fresh_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        hashes[i] = mvcc_table_hash(&x->table, keys[i]);
+        mvcc_table_fetch_slot(&x->table, hashes[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        records[i] = mvcc_table_fetch_record(&x->table, hashes[i]);
+        if (records[i] == NULL) {
+            fresh[fresh_count++] = keys[i];
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (records[i] != NULL && records[i]->older != NULL) {
+            __builtin_prefetch(records[i]->older);
+        }
+    }
+    mvcc_tree_foresee(&x->tree, fresh, fresh_count);
+}
+
+void mvcc_index_foresee(const struct mvcc_index *x, const struct nb_bytes *keys, size_t count)
+{
+    for (size_t i = 0; i < count; i += FORESEEN_AT_ONCE) {
+        size_t left = count - i;
+        foresee_some(x, keys + i, left < FORESEEN_AT_ONCE ? left : FORESEEN_AT_ONCE);
+    }
+}
+
 /* Another array of that capacity with the same versions. */
 static void older_resize(struct mvcc_index *x, struct mvcc_record *r, uint32_t capacity)
 {
@@ -143,6 +179,7 @@ static struct mvcc_record *record_create(struct mvcc_index *x, struct nb_bytes k
 void mvcc_index_renew(struct mvcc_index *x, struct mvcc_record *r, int64_t main, uint32_t sub,
                       bool leased)
 {
+    mvcc_table_tidy(&x->table);
     push_newest(x, r);
     set_newest(r, main, sub);
     if (r->dead) {

@@ -28,6 +28,9 @@ void mvcc_index_deinit(struct mvcc_index *x);
 /* NULL when no version of the key is known. It may be dead. */
 struct mvcc_record *mvcc_index_find(const struct mvcc_index *x, struct nb_bytes key);
 
+/* Asks memory early for what writes of these keys will touch. Changes nothing. */
+void mvcc_index_foresee(const struct mvcc_index *x, const struct nb_bytes *keys, size_t count);
+
 /* A put of `key` at (main, sub), which is behind all its revisions. Gives its record, brought up to
  * date. */
 struct mvcc_record *mvcc_index_put(struct mvcc_index *x, struct nb_bytes key, int64_t main,

@@ -276,10 +276,66 @@ static void sort_orders_keys_that_share_and_end_within(void **state)
     }
 }
 
+/* Foreseeing asks memory for what is there, also while the table moves, and does no more. */
+static void foreseen_keys_are_found_and_nothing_changes(void **state)
+{
+    (void)state;
+    struct nb_random r;
+    nb_random_init(&r, unit_seed());
+    make_keys(&r);
+    struct mvcc_index x;
+    mvcc_index_init(&x, nb_random_u64(&r));
+    enum { STEP = 40 };
+    struct nb_bytes keys[STEP];
+    for (size_t i = 0; i + STEP <= KEY_COUNT; i += STEP) {
+        for (size_t k = 0; k < STEP; k++) { /* some there, some not */
+            keys[k] = key_of(&model[nb_random_below(&r, KEY_COUNT)]);
+        }
+        mvcc_index_foresee(&x, keys, STEP);
+        for (size_t k = 0; k < STEP; k++) {
+            uint64_t hash = mvcc_table_hash(&x.table, keys[k]);
+            assert_true(mvcc_index_find(&x, keys[k]) == NULL ||
+                        mvcc_table_fetch_record(&x.table, hash) != NULL);
+        }
+        for (size_t k = i; k < i + STEP; k++) {
+            (void)mvcc_index_put(&x, key_of(&model[k]), (int64_t)k + 2, 0, false);
+        }
+        mvcc_index_check(&x);
+        assert_int_equal(x.tree.count, i + STEP);
+    }
+    mvcc_index_foresee(&x, NULL, 0);
+    mvcc_index_deinit(&x);
+}
+
+/* No new key may come for long: then the writes of known ones end it. */
+static void a_move_of_the_table_ends_without_new_keys(void **state)
+{
+    (void)state;
+    struct nb_random r;
+    nb_random_init(&r, unit_seed());
+    make_keys(&r);
+    struct mvcc_index x;
+    mvcc_index_init(&x, nb_random_u64(&r));
+    size_t count = 0;
+    while (count < KEY_COUNT / 2 || x.table.old.slots == NULL) {
+        assert_true(count < KEY_COUNT);
+        (void)mvcc_index_put(&x, key_of(&model[count]), (int64_t)count + 2, 0, false);
+        count++;
+    }
+    for (size_t i = 0; i < count; i++) {
+        (void)mvcc_index_put(&x, key_of(&model[i]), (int64_t)(KEY_COUNT + i) + 2, 0, false);
+    }
+    assert_null(x.table.old.slots);
+    mvcc_index_check(&x);
+    mvcc_index_deinit(&x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(index_equals_a_sorted_array),
+        cmocka_unit_test(foreseen_keys_are_found_and_nothing_changes),
+        cmocka_unit_test(a_move_of_the_table_ends_without_new_keys),
         cmocka_unit_test(D09_loaded_index_equals_the_live_one),
         cmocka_unit_test(trim_keeps_what_the_worked_example_says),
         cmocka_unit_test(trim_of_a_long_history_can_be_cut),

@@ -91,6 +91,11 @@ void mvcc_destroy(struct mvcc *m)
     nb_free(m);
 }
 
+void mvcc_foresee(const struct mvcc *m, const struct nb_bytes *keys, size_t count)
+{
+    mvcc_index_foresee(&m->index, keys, count);
+}
+
 int64_t mvcc_current_revision(const struct mvcc *m)
 {
     return m->current;

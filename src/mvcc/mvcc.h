@@ -82,6 +82,10 @@ void mvcc_delete_range(struct mvcc *m, const struct mvcc_delete_request *r, stru
 NB_MUST_USE enum nb_status mvcc_txn(struct mvcc *m, const struct mvcc_txn_request *t,
                                     struct nb_buf *body, int64_t *out_revision);
 
+/* Says which keys the next writes are about, a dozen or so: memory is asked for all of them at
+ * once. Changes nothing, and need not be true. */
+void mvcc_foresee(const struct mvcc *m, const struct nb_bytes *keys, size_t count);
+
 /* Deletes these keys as one transaction, in the order given; absent ones are passed over. For the
  * revocation of a lease, which deletes its keys sorted. No revision is made when none was there. */
 void mvcc_delete_keys(struct mvcc *m, const struct nb_bytes *keys, size_t count,
@@ -186,19 +190,24 @@ struct mvcc_hash {
     int64_t revision;         /* hashed */
     int64_t compact_revision; /* in force */
     int64_t next_main, next_sub;
+    uint64_t removed_rows; /* by compactions, at the start */
     uint32_t sum;
-    bool any_alive; /* at `revision` */
+    bool all;       /* Hash, not HashKV */
+    bool looking;   /* whether any key is alive at `revision`: the rows are gone through for that */
+    bool any_alive; /* so far */
     bool done;
 };
 
 /* NB_FUTURE_REVISION, NB_COMPACTED. */
 NB_MUST_USE enum nb_status mvcc_hash_begin(struct mvcc *m, int64_t revision, struct mvcc_hash *out);
-/* Takes up to `row_count` rows in. `done` tells the end; then `sum` is the hash. */
+/* Hash: the checksum of all rows there are at the start, whatever the compaction left. When rows
+ * are removed between two steps, it starts over: best wait until mvcc_compact_pending is over. */
+void mvcc_hash_begin_all(const struct mvcc *m, struct mvcc_hash *out);
+/* Goes through up to `row_count` rows, fewer if they are large. `done` tells the end; then `sum` is
+ * the hash. */
 NB_MUST_USE enum nb_status mvcc_hash_step(struct mvcc *m, struct mvcc_hash *h, size_t row_count);
-/* All at once. */
+/* HashKV all at once. */
 NB_MUST_USE enum nb_status mvcc_hash_kv(struct mvcc *m, int64_t revision, struct mvcc_hash *out);
-/* Hash: the checksum of all rows there are, whatever the compaction left. */
-NB_MUST_USE enum nb_status mvcc_hash_all(struct mvcc *m, uint32_t *out_sum);
 
 /*
  * Batches. The owner of the backend calls `seal` right before each backend_commit, and `reaped`

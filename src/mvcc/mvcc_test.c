@@ -460,6 +460,121 @@ static void D03_txn_that_fails_writes_nothing(void **state)
     assert_int_equal(f->revision, 3);
 }
 
+/* Takes the whole hash, and sees that no step does more than it may. */
+static uint32_t hash_in_steps(struct fixture *f, struct mvcc_hash *h, size_t row_count,
+                              size_t *out_step_count)
+{
+    *out_step_count = 0;
+    while (!h->done) {
+        struct mvcc_hash before = *h;
+        assert_int_equal(mvcc_hash_step(f->m, h, row_count), NB_OK);
+        (*out_step_count)++;
+        if (!h->done && h->looking == before.looking && before.next_main != 0) {
+            assert_true((size_t)(h->next_main - before.next_main) <= row_count);
+        }
+    }
+    return h->sum;
+}
+
+static void C05_no_step_of_a_hash_takes_more_rows_than_it_may(void **state)
+{
+    enum { ROWS = 500, STEP = 7 };
+    struct fixture *f = *state;
+    for (unsigned i = 0; i < ROWS; i++) {
+        put(f, "gone", "value");
+    }
+    delete_range(f, "gone", (struct nb_bytes){0});
+    int64_t nothing_alive = f->revision;
+    flush(f);
+    put(f, "key", "value");
+    size_t step_count;
+    struct mvcc_hash whole, h;
+    /* Nothing is alive there, so all rows are gone through to know it, and then hashed. */
+    assert_int_equal(mvcc_hash_begin(f->m, nothing_alive, &h), NB_OK);
+    assert_true(h.looking);
+    (void)hash_in_steps(f, &h, STEP, &step_count);
+    assert_true(step_count >= 2 * ROWS / STEP);
+    assert_int_equal(mvcc_hash_kv(f->m, nothing_alive, &whole), NB_OK);
+    assert_int_equal(h.sum, whole.sum);
+    mvcc_hash_begin_all(f->m, &whole);
+    (void)hash_in_steps(f, &whole, SIZE_MAX, &step_count);
+    mvcc_hash_begin_all(f->m, &h);
+    assert_int_equal(hash_in_steps(f, &h, STEP, &step_count), whole.sum);
+    assert_true(step_count >= ROWS / STEP);
+}
+
+static void C05_no_step_of_a_hash_takes_many_large_values(void **state)
+{
+    enum { ROWS = 40, SIZE = 256 << 10 };
+    struct fixture *f = *state;
+    char *large = nb_alloc_zero(1, SIZE + 1);
+    memset(large, 'x', SIZE);
+    for (unsigned i = 0; i < ROWS; i++) {
+        put(f, "k", large);
+    }
+    struct mvcc_hash h;
+    size_t step_count;
+    mvcc_hash_begin_all(f->m, &h);
+    (void)hash_in_steps(f, &h, SIZE_MAX, &step_count);
+    assert_true(step_count >= ROWS / 6);
+    assert_int_equal(mvcc_hash_begin(f->m, 0, &h), NB_OK);
+    (void)hash_in_steps(f, &h, SIZE_MAX, &step_count);
+    assert_true(step_count >= ROWS / 6);
+    nb_free(large);
+}
+
+static void C05_hash_of_all_rows_starts_over_when_rows_are_removed(void **state)
+{
+    enum { ROWS = 20 };
+    struct fixture *f = *state;
+    for (unsigned i = 0; i < ROWS; i++) {
+        put(f, i % 2 == 0 ? "a" : "b", "value");
+    }
+    flush(f);
+    struct mvcc_hash h, after;
+    size_t step_count;
+    mvcc_hash_begin_all(f->m, &h);
+    assert_int_equal(mvcc_hash_step(f->m, &h, ROWS / 2), NB_OK);
+    assert_int_equal(mvcc_compact(f->m, f->revision), NB_OK);
+    while (!mvcc_compact_step(f->m, 1)) {
+    }
+    flush(f);
+    (void)hash_in_steps(f, &h, ROWS, &step_count);
+    mvcc_hash_begin_all(f->m, &after);
+    assert_int_equal(h.sum, hash_in_steps(f, &after, SIZE_MAX, &step_count));
+}
+
+/* A large page remembers where its rows lie; what the backend moves must not be read from there. */
+static void M2_pages_are_read_alike_before_and_after_the_backend_moves(void **state)
+{
+    enum { KEYS = 300, LINE = 32 };
+    struct fixture *f = *state;
+    char key[LINE], value[LINE];
+    struct nb_buf expected = {0};
+    struct mvcc_range_request page = {.key = nb_bytes_str("k"), .range_end = nb_bytes_str("l")};
+    for (unsigned round = 0; round < 4; round++) {
+        for (unsigned i = 0; i < KEYS; i++) {
+            (void)snprintf(key, sizeof key, "k%04u", i * 7 % KEYS);
+            (void)snprintf(value, sizeof value, "%u of %u", i, round);
+            put(f, key, value);
+        }
+        nb_buf_clear(&expected);
+        assert_int_equal(mvcc_range(f->m, &page, &expected, &f->revision), NB_OK);
+        for (unsigned again = 0; again < 3; again++) {
+            flush(f);
+            nb_buf_clear(&f->body);
+            assert_int_equal(mvcc_range(f->m, &page, &f->body, &f->revision), NB_OK);
+            assert_true(nb_bytes_equal(nb_buf_bytes(&f->body), nb_buf_bytes(&expected)));
+            page.limit = again == 0 ? KEYS : 0;
+            put(f, "other", "value");
+        }
+        assert_int_equal(mvcc_compact(f->m, f->revision), NB_OK);
+        while (!mvcc_compact_step(f->m, KEYS)) {
+        }
+    }
+    nb_buf_deinit(&expected);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -482,6 +597,10 @@ int main(void)
         TEST(row_is_laid_out_as_in_etcd),
         TEST(D10_nested_txn_sees_the_state_before_the_outer_one),
         TEST(D03_txn_that_fails_writes_nothing),
+        TEST(M2_pages_are_read_alike_before_and_after_the_backend_moves),
+        TEST(C05_no_step_of_a_hash_takes_more_rows_than_it_may),
+        TEST(C05_no_step_of_a_hash_takes_many_large_values),
+        TEST(C05_hash_of_all_rows_starts_over_when_rows_are_removed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,19 +131,43 @@ static void put_tail(struct nb_buf *body, bool more, uint64_t count)
     nb_wire_varint_field(body, 4, count);
 }
 
+enum { ROWS_AT_ONCE = 16, ROWS_OF_A_LARGE_PAGE = 64 };
+
+/* A few of the next rows: their places in memory are asked for before the first of them is read.
+ * How many; fewer than `most` at the end of the range only. */
+static size_t put_some(struct walk *w, bool keys_only, size_t most, struct nb_buf *body)
+{
+    struct mvcc_record *records[ROWS_AT_ONCE];
+    struct mvcc_version versions[ROWS_AT_ONCE];
+    size_t count = 0;
+    while (count < most && walk_next(w, &records[count], &versions[count])) {
+        count++;
+    }
+    if (!keys_only) {
+        mvcc_rows_foresee(&w->m->rows, versions, count);
+    }
+    for (size_t i = 0; i < count; i++) {
+        put_row(w->m, records[i], versions[i], keys_only, body);
+    }
+    return count;
+}
+
 /* In key order, no filters. */
 static void read_page(struct mvcc *m, const struct mvcc_range_request *r, int64_t revision,
                       struct nb_buf *body)
 {
     struct mvcc_interval keys = mvcc_interval_of(r->key, r->range_end);
     struct walk w = walk_of(m, &keys, revision);
-    struct mvcc_record *record;
-    struct mvcc_version v;
     uint64_t limit = r->limit > 0 ? (uint64_t)r->limit : UINT64_MAX;
     uint64_t sent = 0;
-    while (sent < limit && walk_next(&w, &record, &v)) {
-        put_row(m, record, v, r->keys_only, body);
-        sent++;
+    for (bool more = true; more && sent < limit;) {
+        size_t most = limit - sent < ROWS_AT_ONCE ? (size_t)(limit - sent) : ROWS_AT_ONCE;
+        size_t count = put_some(&w, r->keys_only, most, body);
+        sent += count;
+        more = count == most;
+        if (sent == ROWS_OF_A_LARGE_PAGE) {
+            mvcc_places_size(&m->rows.places, m->index.tree.count);
+        }
     }
     uint64_t count = sent;
     if (sent == limit) {

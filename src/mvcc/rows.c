@@ -13,6 +13,7 @@ void mvcc_rows_deinit(struct mvcc_rows *rows)
 {
     nb_free(rows->pending);
     nb_free(rows->sealed);
+    mvcc_places_deinit(&rows->places);
     *rows = (struct mvcc_rows){0};
 }
 
@@ -58,17 +59,39 @@ static size_t pending_from(const struct mvcc_rows *rows, int64_t main, uint32_t 
     return low;
 }
 
+static bool may_be_pending(const struct mvcc_rows *rows, struct mvcc_version v)
+{
+    return rows->first != rows->count && !before(&v, &rows->pending[rows->first].version);
+}
+
+void mvcc_rows_foresee(const struct mvcc_rows *rows, const struct mvcc_version *versions,
+                       size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        mvcc_places_fetch_slot(&rows->places, versions[i]);
+    }
+    for (size_t i = 0; i < count; i++) {
+        mvcc_places_fetch_value(&rows->places, versions[i]);
+    }
+}
+
 struct nb_bytes mvcc_rows_get(struct mvcc_rows *rows, struct mvcc_version v)
 {
-    size_t at = pending_from(rows, v.main, v.sub);
-    if (at != rows->count && !before(&v, &rows->pending[at].version)) {
-        return rows->pending[at].value;
+    struct nb_bytes value;
+    if (may_be_pending(rows, v)) {
+        size_t at = pending_from(rows, v.main, v.sub);
+        if (at != rows->count && !before(&v, &rows->pending[at].version)) {
+            return rows->pending[at].value;
+        }
+    }
+    if (mvcc_places_get(&rows->places, v, &value)) {
+        return value;
     }
     uint8_t name[MVCC_ROW_KEY_SIZE_MAX];
     size_t name_len = mvcc_row_key_put(name, v);
-    struct nb_bytes value;
     bool found = backend_get(rows->backend, BACKEND_KEY, nb_bytes_of(name, name_len), &value);
     nb_assert(found);
+    mvcc_places_put(&rows->places, v, value);
     return value;
 }
 
@@ -126,6 +149,7 @@ void mvcc_rows_seal(struct mvcc_rows *rows)
 void mvcc_rows_reaped(struct mvcc_rows *rows, size_t batch_count)
 {
     nb_assert(batch_count <= rows->sealed_count);
+    mvcc_places_forget(&rows->places);
     for (size_t b = 0; b < batch_count; b++) {
         for (size_t i = 0; i < rows->sealed[b]; i++) {
             rows->pending_bytes -= rows->pending[rows->first + i].value.len;

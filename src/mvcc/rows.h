@@ -10,6 +10,7 @@
 #define NABATA_MVCC_ROWS_H
 
 #include "mvcc/kv.h"
+#include "mvcc/places.h"
 
 struct backend;
 
@@ -26,6 +27,7 @@ struct mvcc_rows {
     size_t sealed_count, sealed_capacity;
     size_t sealed_rows;     /* sum of sealed[] */
     uint64_t pending_bytes; /* values of the pending rows */
+    struct mvcc_places places;
 };
 
 void mvcc_rows_init(struct mvcc_rows *rows, struct backend *backend);
@@ -38,6 +40,10 @@ void mvcc_rows_drop(struct mvcc_rows *rows, struct mvcc_version v);
 
 /* The value of a row that must be there; valid until the next batch is reaped. */
 struct nb_bytes mvcc_rows_get(struct mvcc_rows *rows, struct mvcc_version v);
+
+/* Says which rows are wanted next, a dozen or so: memory is asked for all of them at once. */
+void mvcc_rows_foresee(const struct mvcc_rows *rows, const struct mvcc_version *versions,
+                       size_t count);
 
 /* Visits rows from (main, sub) on in order, until the visitor says false. NB_CORRUPT. */
 typedef bool mvcc_row_visit(void *context, const struct mvcc_version *v, struct nb_bytes value);

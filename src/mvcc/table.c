@@ -14,7 +14,8 @@ static uint64_t rotate_left(uint64_t x, unsigned by)
     return x << by | x >> (64 - by);
 }
 
-static void sip_round(uint64_t v[4])
+/* Always inline, so that the four words stay in registers: every look-up hashes. */
+__attribute__((always_inline)) static inline void sip_round(uint64_t v[4])
 {
     v[0] += v[1];
     v[1] = rotate_left(v[1], 13) ^ v[0];
@@ -115,6 +116,33 @@ struct mvcc_record *mvcc_table_find(const struct mvcc_table *t, uint64_t hash, s
     return r;
 }
 
+void mvcc_table_fetch_slot(const struct mvcc_table *t, uint64_t hash)
+{
+    __builtin_prefetch(&t->now.slots[hash & t->now.mask]);
+    if (t->old.slots != NULL) {
+        __builtin_prefetch(&t->old.slots[hash & t->old.mask]);
+    }
+}
+
+static struct mvcc_record *slots_fetch(const struct mvcc_slots *s, uint64_t hash)
+{
+    for (uint64_t i = hash & s->mask; s->slots[i] != EMPTY; i = (i + 1) & s->mask) {
+        uint64_t slot = s->slots[i];
+        if (slot != GONE && ((slot ^ hash) & ~ADDRESS_MASK) == 0) {
+            struct mvcc_record *r = record_of(slot);
+            __builtin_prefetch(r);
+            return r;
+        }
+    }
+    return NULL;
+}
+
+struct mvcc_record *mvcc_table_fetch_record(const struct mvcc_table *t, uint64_t hash)
+{
+    struct mvcc_record *r = slots_fetch(&t->now, hash);
+    return r != NULL || t->old.slots == NULL ? r : slots_fetch(&t->old, hash);
+}
+
 static void slots_put(struct mvcc_slots *s, uint64_t hash, struct mvcc_record *r)
 {
     uint64_t i = hash & s->mask;
@@ -169,6 +197,13 @@ static void begin_move(struct mvcc_table *t)
     t->old = t->now;
     t->moved = 0;
     slots_init(&t->now, count);
+}
+
+void mvcc_table_tidy(struct mvcc_table *t)
+{
+    if (t->old.slots != NULL) {
+        move_some(t, MOVE_SLOT_COUNT);
+    }
 }
 
 bool mvcc_table_full(const struct mvcc_table *t)

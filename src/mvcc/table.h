@@ -38,10 +38,22 @@ uint64_t mvcc_table_hash(const struct mvcc_table *t, struct nb_bytes key);
 
 /* NULL when absent. `hash` is mvcc_table_hash of the key. */
 struct mvcc_record *mvcc_table_find(const struct mvcc_table *t, uint64_t hash, struct nb_bytes key);
+/*
+ * Look-ups wait for memory: for the slot, then for the record. Who knows the keys of several ahead
+ * asks for all the slots, then for all the records, and then looks them up: so the waits overlap.
+ * Both change nothing.
+ */
+void mvcc_table_fetch_slot(const struct mvcc_table *t, uint64_t hash);
+/* The record that the slot says it may be, which is asked for too; NULL when there is none. Its key
+ * was not compared. */
+struct mvcc_record *mvcc_table_fetch_record(const struct mvcc_table *t, uint64_t hash);
 /* The key must be absent. */
 void mvcc_table_insert(struct mvcc_table *t, uint64_t hash, struct mvcc_record *r);
 /* The record must be there. */
 void mvcc_table_remove(struct mvcc_table *t, uint64_t hash, const struct mvcc_record *r);
+
+/* Goes on with a move, a few slots: as long as one is on, look-ups may have to look twice. */
+void mvcc_table_tidy(struct mvcc_table *t);
 
 /* A record and the hash of its key. */
 struct mvcc_hashed {

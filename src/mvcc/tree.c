@@ -150,6 +150,82 @@ static void descend(const struct mvcc_tree *t, struct nb_bytes key, struct path 
     out->leaf = any;
 }
 
+/* One of several descents that go on side by side, a comparison at a time. */
+struct search {
+    struct nb_bytes key;
+    struct mvcc_record *const *records; /* of the node it is in; NULL: that is only being fetched */
+    const void *any;
+    unsigned height; /* of the node; 0: a leaf */
+    unsigned low, high;
+    bool over;
+};
+
+static void fetch_records(struct mvcc_record *const *records, unsigned count)
+{
+    enum { LINE_SIZE_BYTES = 64 };
+    for (unsigned i = 0; i < count; i += LINE_SIZE_BYTES / sizeof(struct mvcc_record *)) {
+        __builtin_prefetch(records + i);
+    }
+}
+
+/* The node is there: its records are asked for. */
+static void search_enter(struct search *s)
+{
+    const struct mvcc_node *node = s->any;
+    const struct mvcc_leaf *leaf = s->any;
+    s->low = s->height != 0;
+    s->high = s->height != 0 ? node->count : leaf->count;
+    s->records = s->height != 0 ? node->min : leaf->records;
+    fetch_records(s->records, s->high);
+}
+
+/* The record asked for is there: compares, and asks for the next one or for the next node. */
+static void search_go_on(struct search *s)
+{
+    if (s->low < s->high) {
+        unsigned middle = (s->low + s->high) / 2;
+        if (order_of(s->records[middle], s->key) < (s->height != 0)) {
+            s->low = middle + 1;
+        } else {
+            s->high = middle;
+        }
+    }
+    if (s->low < s->high) {
+        __builtin_prefetch(s->records[(s->low + s->high) / 2]->key);
+    } else if (s->height == 0) {
+        s->over = true;
+    } else {
+        s->any = ((const struct mvcc_node *)s->any)->child[s->low - 1];
+        s->height--;
+        s->records = NULL;
+        __builtin_prefetch(s->height != 0
+                               ? (const void *)&((const struct mvcc_node *)s->any)->count
+                               : (const void *)&((const struct mvcc_leaf *)s->any)->count);
+    }
+}
+
+void mvcc_tree_foresee(const struct mvcc_tree *t, const struct nb_bytes *keys, size_t count)
+{
+    struct search searches[MVCC_TREE_FORESEEN_MAX];
+    nb_assert(count <= MVCC_TREE_FORESEEN_MAX);
+    for (size_t i = 0; i < count; i++) {
+        searches[i] = (struct search){.key = keys[i], .any = t->root, .height = t->height};
+    }
+    for (size_t over = 0; over < count;) {
+        over = 0;
+        for (size_t i = 0; i < count; i++) {
+            struct search *s = &searches[i];
+            if (s->over) {
+                over++;
+            } else if (s->records == NULL) {
+                search_enter(s);
+            } else {
+                search_go_on(s);
+            }
+        }
+    }
+}
+
 /* Bits below `i`. */
 static uint64_t bits_below(unsigned i)
 {
@@ -541,13 +617,37 @@ struct mvcc_cursor mvcc_tree_seek(const struct mvcc_tree *t, struct nb_bytes key
     return (struct mvcc_cursor){.leaf = p.leaf, .slot = slot_for(p.leaf, key)};
 }
 
+static void fetch_record(const struct mvcc_record *r)
+{
+    enum { LINE_SIZE_BYTES = 64 };
+    __builtin_prefetch(r);
+    __builtin_prefetch((const uint8_t *)r + LINE_SIZE_BYTES); /* of most keys, the end */
+}
+
+/* Asks memory for the record that a walk comes to in a while. */
+static void fetch_ahead(const struct mvcc_cursor *c)
+{
+    enum { AHEAD = 24 };
+    unsigned at = c->slot + AHEAD;
+    const struct mvcc_leaf *next = c->leaf->next;
+    if (at < c->leaf->count) {
+        fetch_record(c->leaf->records[at]);
+    } else if (next != NULL && at - c->leaf->count < next->count) {
+        fetch_record(next->records[at - c->leaf->count]);
+    }
+}
+
 struct mvcc_record *mvcc_tree_next(struct mvcc_cursor *c)
 {
     while (c->leaf != NULL && c->slot >= c->leaf->count) {
         c->leaf = c->leaf->next;
         c->slot = 0;
     }
-    return c->leaf == NULL ? NULL : c->leaf->records[c->slot++];
+    if (c->leaf == NULL) {
+        return NULL;
+    }
+    fetch_ahead(c);
+    return c->leaf->records[c->slot++];
 }
 
 struct mvcc_record *mvcc_tree_next_live(struct mvcc_cursor *c)
@@ -556,6 +656,7 @@ struct mvcc_record *mvcc_tree_next_live(struct mvcc_cursor *c)
         uint64_t ahead = c->leaf->live & ~bits_below(c->slot);
         if (ahead != 0) {
             c->slot = (unsigned)__builtin_ctzll(ahead);
+            fetch_ahead(c);
             return c->leaf->records[c->slot++];
         }
         c->leaf = c->leaf->next;

@@ -39,6 +39,11 @@ struct mvcc_cursor {
 void mvcc_tree_init(struct mvcc_tree *t);
 void mvcc_tree_deinit(struct mvcc_tree *t); /* the records are the caller's */
 
+/* Asks memory early for what inserting these keys will touch: descends for all of them side by
+ * side, so that their waits overlap. At most MVCC_TREE_FORESEEN_MAX keys. Changes nothing. */
+enum { MVCC_TREE_FORESEEN_MAX = 16 };
+void mvcc_tree_foresee(const struct mvcc_tree *t, const struct nb_bytes *keys, size_t count);
+
 /* The key must be absent. The record counts as alive unless it is dead. */
 void mvcc_tree_insert(struct mvcc_tree *t, struct mvcc_record *r);
 /* The record must be there. */

@@ -83,6 +83,27 @@ static void apply_entry(struct replica *r, const struct raft_entry *e, uint64_t 
     }
 }
 
+/* Applying waits for memory at every step; the entries of the next few are known, so the waits can
+ * overlap. */
+static void foresee(const struct replica *r, uint64_t first, uint64_t end)
+{
+    struct nb_bytes payloads[MACHINE_FORESEEN_COUNT_MAX];
+    size_t count, command_count = 0;
+    const struct raft_entry *entries = raft_entries(r->raft, first, end, &count);
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].payload != NULL) {
+            __builtin_prefetch(entries[i].payload);
+            __builtin_prefetch(entries[i].payload->data + MACHINE_HEADER_SIZE_BYTES);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].kind == RAFT_ENTRY_COMMAND && entries[i].payload != NULL) {
+            payloads[command_count++] = nb_payload_bytes(entries[i].payload);
+        }
+    }
+    machine_foresee(r->machine, payloads, command_count);
+}
+
 /* Applies what is committed, a bounded piece. */
 void replica_apply(struct replica *r)
 {
@@ -97,6 +118,10 @@ void replica_apply(struct replica *r)
     }
     uint64_t now_ns = replica_now(r);
     for (uint64_t index = applied + 1; index < end; index++) {
+        if ((index - applied - 1) % MACHINE_FORESEEN_COUNT_MAX == 0) {
+            uint64_t far = index + MACHINE_FORESEEN_COUNT_MAX;
+            foresee(r, index, far < end ? far : end);
+        }
         /* One at a time and by value: whoever is answered may propose, and so move raft's log. */
         size_t count;
         const struct raft_entry *e = raft_entries(r->raft, index, index + 1, &count);
