@@ -54,6 +54,26 @@ static void cut_one_way(struct sim *s)
     sim_trace(s, -1, "m%u %s", m->place, from ? "is not heard" : "hears nobody");
 }
 
+/* Both ends hear of it; what was on its way may still arrive, late. */
+static void connection_breaks(struct sim *s)
+{
+    const struct sim_member *a = someone(s);
+    const struct sim_member *b = someone(s);
+    if (a == b || !a->alive || !b->alive) {
+        return;
+    }
+    const struct sim_member *ends[] = {a, b};
+    for (size_t i = 0; i < NB_ARRAY_LEN(ends); i++) {
+        sim_events_push(&s->events,
+                        (struct sim_event){.at_ns = s->now_ns + sim_below(s, 20 * SIM_MS),
+                                           .kind = SIM_EVENT_PEER_LOST,
+                                           .member = ends[i]->place,
+                                           .boot = ends[i]->boot,
+                                           .from = ends[1 - i]->place});
+    }
+    sim_trace(s, -1, "the connection of m%u and m%u breaks", a->place, b->place);
+}
+
 static void network_bad(struct sim *s)
 {
     s->network.lost_per_mille = (unsigned)sim_below(s, 200);
@@ -185,11 +205,11 @@ static const struct {
     unsigned weight;
     void (*happens)(struct sim *s);
 } faults[] = {
-    {10, cut_pair},      {6, cut_sides},      {3, cut_ring},      {5, cut_one_way},
-    {8, network_bad},    {30, network_heals}, {10, lose_power},   {6, kill_process},
-    {1, all_lose_power}, {4, long_absence},   {8, pause_process}, {3, hand_over},
-    {6, disk_slow},      {4, disk_stuck},     {3, disk_fails},    {6, disk_full},
-    {4, backend_stuck},  {4, backend_fails},
+    {10, cut_pair},      {6, cut_sides},      {3, cut_ring},          {5, cut_one_way},
+    {8, network_bad},    {30, network_heals}, {10, lose_power},       {6, kill_process},
+    {1, all_lose_power}, {4, long_absence},   {8, pause_process},     {3, hand_over},
+    {6, disk_slow},      {4, disk_stuck},     {3, disk_fails},        {6, disk_full},
+    {4, backend_stuck},  {4, backend_fails},  {8, connection_breaks},
 };
 
 enum { MEMBERS_PER_MILLE = 400 };

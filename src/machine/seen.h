@@ -4,7 +4,9 @@
  * The ids of one boot of an origin rise by one from a random start, so a boot is a neighbourhood of
  * ids and needs a bitmap, not a set: `top` is the highest id seen, the ring of bits says which of
  * the MACHINE_SEEN_WINDOW ids up to it were. An id that lies below the window may have been seen or
- * not; it counts as seen, for what is applied twice cannot be taken back [R22].
+ * not; it counts as seen, for what is applied twice cannot be taken back [R22]. So a request loses
+ * its chance when the log brings that many newer ones of its boot first: replica/ offers them in
+ * order.
  *
  * Invariants:
  *   N1  all of it follows from the entries applied: evicted is what was used longest ago, by index
@@ -17,7 +19,7 @@
 #include "base/status.h"
 
 enum {
-    MACHINE_SEEN_WINDOW = 16384, /* a power of two; far more than one member has under way */
+    MACHINE_SEEN_WINDOW = 16384, /* a power of two */
     MACHINE_SEEN_BOOTS_OF_ORIGIN = 2,
     MACHINE_SEEN_BOOT_COUNT_MAX = 64,
 };

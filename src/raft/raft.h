@@ -396,11 +396,12 @@ enum raft_transfer_outcome {
  * given up after one election timeout [E08]. Success shows as another leader. */
 NB_MUST_USE enum raft_transfer_outcome raft_transfer(struct raft *r, uint64_t target);
 
-/* The connection to `id` ended, or `id` restarted. Flow control starts over; if it was the leader,
- * it is forgotten and the election timer is cut to a few random ticks. Liveness only. */
 /* A peer can be reached, right after the start: most of the first election timeout is let pass.
  * Nothing happens when a leader is known. */
 void raft_hurry_election(struct raft *r);
+
+/* The connection to `id` ended, or `id` restarted. Flow control starts over; if it was the leader,
+ * it is forgotten and the election timer is cut to a few random ticks. Liveness only. */
 void raft_peer_lost(struct raft *r, uint64_t id);
 
 /* A message to `id` was thrown away. */

@@ -72,6 +72,12 @@ static void offer_all(struct replica *r)
     }
 }
 
+/* Whether all that is under way was offered to the leader of now. */
+static bool is_offered(const struct replica *r, const struct raft_status *s)
+{
+    return s->leader_id == r->offered_leader && s->term == r->offered_term;
+}
+
 /* Those that found no leader before, and all when there is a new one. Several turns may pass
  * without: nothing is lost but time. */
 void replica_offer_waiting(struct replica *r)
@@ -81,7 +87,7 @@ void replica_offer_waiting(struct replica *r)
     if (s.leader_id == 0 || s.transfer_target != 0) {
         return;
     }
-    if (s.leader_id != r->offered_leader || s.term != r->offered_term) {
+    if (!is_offered(r, &s)) {
         r->offered_leader = s.leader_id;
         r->offered_term = s.term;
         offer_all(r);
@@ -139,6 +145,14 @@ enum nb_status replica_propose(struct replica *r, enum machine_kind kind, struct
     if (command.len != 0) {
         memcpy(payload->data + MACHINE_HEADER_SIZE_BYTES, command.data, command.len);
     }
-    offer(r, payload);
+    /* Behind those that wait, which the next turn offers: the log has the ids in their order, but
+     * for what is offered again. One that overtakes many makes the machine take these for seen. */
+    struct raft_status s;
+    raft_status(r->raft, &s);
+    if (r->waiting_count != 0 || !is_offered(r, &s)) {
+        replica_park(r, payload);
+    } else {
+        offer(r, payload);
+    }
     return NB_OK;
 }

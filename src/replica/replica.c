@@ -240,6 +240,9 @@ void replica_peer_up(struct replica *r, uint64_t id)
 
 void replica_peer_lost(struct replica *r, uint64_t id)
 {
+    if (id == r->offered_leader) {
+        r->offered_leader = 0; /* what was on its way is gone: all is offered again [R22] */
+    }
     raft_peer_lost(r->raft, id);
 }
 

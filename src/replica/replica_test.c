@@ -246,6 +246,55 @@ static void R22_proposals_forwarded_to_a_leader_that_dies_are_offered_to_the_nex
     sim_destroy(s);
 }
 
+/* What was on its way to the leader goes with the connection; the leader stays the same. */
+static void R22_proposals_lost_with_a_connection_are_offered_to_the_same_leader_again(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s), taker = follower(s);
+    uint64_t term = replica_term(s->members[first].replica);
+    struct sim_op *ops[FEW];
+    s->network.cut[taker][first] = true;
+    for (unsigned i = 0; i < FEW; i++) {
+        ops[i] = put(s, i, taker);
+        run(s, SIM_MS);
+    }
+    assert_true(s->sent[RAFT_MSG_PROPOSE] != 0);
+    replica_peer_lost(s->members[taker].replica, s->members[first].id);
+    sim_member_settle(&s->members[taker]);
+    sim_network_heal(s);
+    run(s, SIM_SECOND);
+    assert_int_equal(leader(s), first);
+    assert_int_equal(replica_term(s->members[first].replica), term);
+    for (unsigned i = 0; i < FEW; i++) {
+        assert_true(ops[i]->done);
+        assert_int_equal(ops[i]->status, NB_OK);
+    }
+    sim_destroy(s);
+}
+
+/* Ids stand in the log in their order: the machine takes one far below the highest for seen. */
+static void R22_a_proposal_does_not_overtake_those_that_wait_for_a_leader(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned taker = follower(s);
+    struct replica *r = s->members[taker].replica;
+    replica_peer_lost(r, s->members[leader(s)].id);
+    struct sim_op *early = put(s, 0, taker);
+    run(s, SIM_MS);
+    assert_int_equal(replica_waiting_count(r), 1);
+    while (replica_leader(r) == 0) {
+        assert_true(sim_step(s)); /* the leader is heard; the turn that offers is yet to come */
+    }
+    assert_int_equal(replica_waiting_count(r), 1);
+    struct sim_op *late = put(s, 1, taker);
+    run(s, SIM_SECOND);
+    assert_true(early->done && late->done);
+    assert_true(early->log_index < late->log_index);
+    sim_destroy(s);
+}
+
 static void R22_a_proposal_that_arrives_twice_counts_once(void **state)
 {
     (void)state;
@@ -969,6 +1018,8 @@ int main(void)
         cmocka_unit_test(R19_Q10_a_long_log_is_replayed_in_pieces_before_anything_is_shown),
         cmocka_unit_test(E12_a_leader_whose_disk_hangs_gives_way),
         cmocka_unit_test(R22_proposals_forwarded_to_a_leader_that_dies_are_offered_to_the_next),
+        cmocka_unit_test(R22_proposals_lost_with_a_connection_are_offered_to_the_same_leader_again),
+        cmocka_unit_test(R22_a_proposal_does_not_overtake_those_that_wait_for_a_leader),
         cmocka_unit_test(R22_a_proposal_that_arrives_twice_counts_once),
         cmocka_unit_test(Z03_proposals_that_wait_for_a_leader_are_forgotten_with_their_requests),
         cmocka_unit_test(E13_the_first_election_does_not_wait_a_whole_timeout),
