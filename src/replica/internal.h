@@ -77,6 +77,7 @@ struct replica {
     char *copy_path; /* owned; the copy being made or sent; NULL: none */
     size_t copy_users;
     struct raft_snapshot copy_label;
+    uint64_t kept_from; /* least index of a copy that somebody is yet to install */
     uint64_t copy_count;
 
     char *install_path; /* owned: received and verified, until raft asks for it */
@@ -154,6 +155,9 @@ void replica_compact_history(struct replica *r);
 /* -- snapshots.c -- */
 
 void replica_want_snapshots(struct replica *r, const struct raft_effects *fx);
+/* Entries behind this index may be needed by who is yet to install a copy; UINT64_MAX: nobody is.
+ * [S08] */
+uint64_t replica_kept_from(const struct replica *r);
 /* Order, so that a crash anywhere restarts cleanly [S01, S03]: the world notes that an install is
  * on its way; the backend takes the file; the log gets its mark; the note goes away. */
 void replica_install(struct replica *r, const struct raft_snapshot *label);

@@ -366,6 +366,28 @@ static void S03_the_note_of_an_install_is_gone_when_it_is_done(void **state)
     sim_destroy(s);
 }
 
+/* The sender may be told that all of it has arrived long before it hears that it is installed. What
+ * is written in between must not cost a second copy. */
+static void S08_the_log_is_kept_until_the_receiver_says_that_it_has_the_copy(void **state)
+{
+    (void)state;
+    unsigned laggard;
+    struct sim *s = group_with_laggard(&laggard);
+    s->network.delay_max_ns = 200 * SIM_MS;
+    s->network.snapshot_takes_ns = 50 * SIM_MS;
+    sim_member_start(&s->members[laggard]);
+    while (s->report.snapshot_count == 0) {
+        run(s, SIM_MS);
+    }
+    for (unsigned i = 0; i < FEW; i++) {
+        (void)put(s, i, leader(s));
+    }
+    run(s, 10 * SIM_SECOND);
+    assert_int_equal(s->report.install_count, 1);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
 /* What is written while a copy is on its way must still be in the log when it has arrived: else the
  * receiver is too late again, and again. */
 static void S08_the_log_is_kept_while_a_copy_is_sent(void **state)
@@ -953,6 +975,7 @@ int main(void)
         cmocka_unit_test(S01_a_follower_that_lags_gets_a_snapshot_and_goes_on),
         cmocka_unit_test(S03_the_note_of_an_install_is_gone_when_it_is_done),
         cmocka_unit_test(S08_the_log_is_kept_while_a_copy_is_sent),
+        cmocka_unit_test(S08_the_log_is_kept_until_the_receiver_says_that_it_has_the_copy),
         cmocka_unit_test(
             S05_a_leader_elected_again_sends_one_copy_to_a_member_that_it_asked_for_before),
         cmocka_unit_test(S02_a_received_file_that_is_not_what_was_announced_comes_to_nothing),
