@@ -664,6 +664,8 @@ bool raft_progress_of(const struct raft *r, uint64_t id, struct raft_progress *o
                                           .next_index = p->next,
                                           .state = p->state,
                                           .recently_active = raft_leader_active(r, p),
+                                          .silent_ticks =
+                                              id == r->config.id ? 0 : r->now - p->active_tick,
                                           .learner = learner};
             return true;
         }

@@ -509,7 +509,8 @@ struct raft_progress {
     uint64_t id;
     uint64_t match_index, next_index;
     enum raft_progress_state state;
-    bool recently_active; /* heard from within an election timeout */
+    bool recently_active;  /* heard from within an election timeout */
+    uint64_t silent_ticks; /* since it was heard from; the leader itself: 0 */
     bool learner;
 };
 

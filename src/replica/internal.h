@@ -93,6 +93,9 @@ struct replica {
     bool told_removed;
 
     struct replica_timings timings;
+    uint64_t handed[RAFT_MEMBER_COUNT_MAX]; /* that were asked to lead instead of this one */
+    size_t handed_count;                    /* 0: nobody, this one stays */
+    uint32_t handed_ticks;                  /* since the last of them */
     uint64_t leader_seen;
     uint64_t leader_change_count, proposal_failed_count, read_failed_count;
     bool disk_full;    /* of the log or the backend */

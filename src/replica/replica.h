@@ -159,8 +159,14 @@ NB_MUST_USE enum nb_status replica_propose(struct replica *r, enum machine_kind 
 NB_MUST_USE enum nb_status replica_read(struct replica *r, struct replica_request *request);
 
 enum nb_status replica_transfer(struct replica *r, uint64_t target);
-/* Hands leadership to the most caught-up voter, if this is a leader and there is one. */
+/*
+ * Hands leadership to another voter, if this is a leader and there is one: to the most caught-up of
+ * those heard from lately. One that has not taken over within a quarter of an election timeout may
+ * be cut off: then the next one is asked, each once. True when one was asked; leadership is still
+ * here, and nobody is left to ask, when replica_hands_over says false. [E08, K10]
+ */
 bool replica_hand_over(struct replica *r);
+bool replica_hands_over(const struct replica *r);
 
 /* -- members -- */
 

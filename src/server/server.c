@@ -17,7 +17,6 @@
 /* A heartbeat is this many ticks: fine enough for the randomness of election timeouts. */
 enum { TICKS_A_HEARTBEAT = 10 };
 
-static const uint64_t hand_over_ns_max = 1000 * 1000000ull;
 static const uint64_t drain_ns_max = 3000 * 1000000ull;
 static const uint64_t name_query_ns = 500 * 1000000ull, name_timeout_ns = 2500 * 1000000ull;
 
@@ -186,7 +185,7 @@ static void advance(struct server *s)
         decide_version(s);
         break;
     case SERVER_HANDING_OVER:
-        if (replica_leader(s->replica) != s->store.member_id || waited_ns > hand_over_ns_max) {
+        if (replica_leader(s->replica) != s->store.member_id || !replica_hands_over(s->replica)) {
             server_drain(s);
         }
         break;
