@@ -2,6 +2,7 @@
 #include "server/internal.h"
 #include "server/recover.h"
 #include "server/seeking.h"
+#include "server/service.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -381,6 +382,7 @@ static int open_peers(struct server *s, struct nb_buf *message)
     int code = server_peers_create(s, s->loop, &server_peer_calls, s, &s->peers, message);
     if (code == SERVER_EXIT_OK) {
         server_peers_follow(s);
+        s->service = server_service_create(s->loop, s->peers, server_addresses_found, s);
     }
     return code;
 }
@@ -548,6 +550,7 @@ static void close_all(struct server *s)
     if (s->replica != NULL && !s->failed && (s->exit_code == SERVER_EXIT_OK || s->removed)) {
         replica_flush(s->replica);
     }
+    server_service_destroy(s->service);
     peer_transport_destroy(s->peers);
     replica_destroy(s->replica); /* answers what is still open, so before the api */
     server_steward_destroy(s->steward);
