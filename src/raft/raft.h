@@ -207,6 +207,7 @@ struct raft_append_result {
 struct raft_heartbeat {
     uint64_t commit_index; /* never above what the follower is known to hold */
     uint64_t read_round;
+    bool full; /* the leader takes no proposals: its disk has no room */
 };
 
 struct raft_heartbeat_result {
@@ -422,6 +423,10 @@ void raft_snapshot_installed(struct raft *r, const struct raft_snapshot *label);
  * already, a snapshot is being installed, or the disk hangs. */
 bool raft_campaign(struct raft *r);
 
+/* Whether this member has room for more. A leader without refuses what others forward, and its
+ * heartbeats say so: see raft_status.leader_full. [W13] */
+void raft_set_full(struct raft *r, bool full);
+
 /* A leader steps down (hung disk, shutdown); others do nothing. */
 void raft_resign(struct raft *r);
 
@@ -495,6 +500,7 @@ struct raft_status {
     uint64_t transfer_target; /* 0 when none */
     bool installing;          /* between fx.install and raft_snapshot_installed */
     bool term_committed;      /* a leader that has committed an entry of its term */
+    bool leader_full; /* a follower: its leader said at its last heartbeat that it has no room */
 };
 
 void raft_status(const struct raft *r, struct raft_status *out);

@@ -107,6 +107,7 @@ struct replica {
 
 uint64_t replica_now(const struct replica *r);
 void replica_fail(struct replica *r, enum nb_status status, const char *text);
+bool replica_is_choked(const struct replica *r);
 /* -- reads.c -- */
 
 void replica_reads_init(struct replica_read_list *l);

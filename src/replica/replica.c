@@ -1,6 +1,9 @@
 #include "replica/internal.h"
 
-enum { DRAINS_A_TURN = 16 };
+enum {
+    DRAINS_A_TURN = 16,
+    CHOKED_BATCHES = 4, /* of commit_bytes_max, beside the one under way */
+};
 
 uint64_t replica_now(const struct replica *r)
 {
@@ -163,6 +166,7 @@ static void watch_space(struct replica *r)
         return;
     }
     r->disk_full = full;
+    raft_set_full(r->raft, full);
     if (full) {
         nb_log(
             r->config.log, NB_LOG_ERROR, "replica.disk_full",
@@ -179,7 +183,17 @@ static void watch_space(struct replica *r)
 
 bool replica_disk_is_full(const struct replica *r)
 {
-    return r->disk_full;
+    struct raft_status s;
+    raft_status(r->raft, &s);
+    return r->disk_full || s.leader_full;
+}
+
+/* The backend takes nothing, and what waits for it in memory has grown to its bound [Z03]: nothing
+ * more is proposed here, and appends are dropped as by a network; the leader asks again. */
+bool replica_is_choked(const struct replica *r)
+{
+    return r->backend_full &&
+           backend_batch_bytes(r->backend) >= CHOKED_BATCHES * r->config.commit_bytes_max;
 }
 
 void replica_tick(struct replica *r)
@@ -204,7 +218,8 @@ void replica_tick(struct replica *r)
 
 void replica_step(struct replica *r, const struct raft_msg *msg)
 {
-    if (!r->failed) {
+    bool more = msg->type == RAFT_MSG_APPEND && msg->append.entry_count != 0;
+    if (!r->failed && !(more && replica_is_choked(r))) {
         raft_step(r->raft, msg);
     }
 }

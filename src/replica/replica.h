@@ -146,9 +146,9 @@ void replica_turn(struct replica *r);
 
 /*
  * Proposes a command. On NB_OK the request is under way; anything else is a refusal without effect
- * (NB_TOO_LARGE, NB_TOO_MANY_REQUESTS, NB_STOPPED) and `done` will not be called. Without a leader
- * the proposal waits for one until the request times out; to each new leader all that is under way
- * is offered again, and the machine applies it once. [R22]
+ * (NB_TOO_LARGE, NB_TOO_MANY_REQUESTS, NB_NO_SPACE, NB_STOPPED) and `done` will not be called.
+ * Without a leader the proposal waits for one until the request times out; to each new leader all
+ * that is under way is offered again, and the machine applies it once. [R22]
  */
 NB_MUST_USE enum nb_status replica_propose(struct replica *r, enum machine_kind kind,
                                            struct nb_bytes command,
@@ -254,7 +254,8 @@ uint64_t replica_leader(const struct replica *r); /* 0: none known */
 /* Proposals that wait for a leader. */
 size_t replica_waiting_count(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
-/* The log cannot grow: what is proposed now would wait for room, so refuse it before. [W13] */
+/* The disk here or the leader's has no room: what is proposed now would wait for it, so refuse it
+ * before: a definite answer, since nobody has heard of it. [W13] */
 bool replica_disk_is_full(const struct replica *r);
 /* A number for "all that is applied so far", and whether the backend holds that much durably. */
 uint64_t replica_commit_wanted(struct replica *r);

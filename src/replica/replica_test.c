@@ -666,6 +666,101 @@ static void W13_a_full_disk_holds_writes_back_and_recovers_without_a_restart(voi
     sim_destroy(s);
 }
 
+static void fill_backend(struct sim_member *m, bool full)
+{
+    backend_memory_fail(m->backend, NB_NO_SPACE_DISK, full ? UINT32_MAX : 0);
+}
+
+/* What a follower would forward is refused there, before anybody has heard of it. */
+static void W13_followers_of_a_leader_without_room_know_it_at_once(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s);
+    assert_false(replica_disk_is_full(s->members[follower(s)].replica));
+    fill_backend(&s->members[first], true);
+    (void)put(s, 0, first);
+    run(s, SIM_ELECTION_NS);
+    assert_int_equal(leader(s), first);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(replica_disk_is_full(s->members[i].replica));
+    }
+    fill_backend(&s->members[first], false);
+    run(s, SIM_ELECTION_NS);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_false(replica_disk_is_full(s->members[i].replica));
+    }
+    assert_int_equal(put_many(s, follower(s), 1), 1);
+    sim_destroy(s);
+}
+
+/* A new leader has room: nobody goes on believing what the one before said. */
+static void W13_a_leader_without_room_is_forgotten_with_its_leadership(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s);
+    fill_backend(&s->members[first], true);
+    (void)put(s, 0, first);
+    run(s, SIM_ELECTION_NS);
+    assert_true(replica_hand_over(s->members[first].replica));
+    sim_member_settle(&s->members[first]);
+    run(s, SIM_ELECTION_NS);
+    assert_int_not_equal(leader(s), first);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(replica_disk_is_full(s->members[i].replica), i == first);
+    }
+    sim_destroy(s);
+}
+
+/* The others take writes and this member's backend none: what waits in its memory stays bounded. */
+static void W13_Z03_what_waits_for_a_full_backend_is_bounded(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 40, A_ROUND = 100, BOUND = 5 * (64 << 10) };
+    struct sim *s = group_with_leader(3);
+    struct sim_member *m = &s->members[follower(s)];
+    unsigned first = leader(s);
+    size_t worst = 0, last = 0;
+    fill_backend(m, true);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < A_ROUND; i++) {
+            (void)put(s, i % FEW, first);
+        }
+        run(s, 50 * SIM_MS);
+        last = backend_batch_bytes(m->backend);
+        worst = last > worst ? last : worst;
+    }
+    assert_true(worst > 2 * (64 << 10)); /* enough was written to show it */
+    assert_true(worst <= BOUND);
+    assert_int_equal(s->report.write_count, ROUNDS * A_ROUND);
+    fill_backend(m, false);
+    run(s, 10 * SIM_SECOND);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
+static void W13_Z03_a_leader_whose_backend_is_full_refuses_what_it_cannot_hold(void **state)
+{
+    (void)state;
+    enum { PUTS_MAX = 10000, BOUND = 5 * (64 << 10) };
+    struct sim *s = group_with_leader(1);
+    struct sim_member *m = &s->members[0];
+    fill_backend(m, true);
+    struct sim_op *op = put(s, 0, 0);
+    for (unsigned i = 0; i < PUTS_MAX && !op->refused; i++) {
+        run(s, i % MANY == 0 ? 50 * SIM_MS : 0);
+        op = put(s, i % FEW, 0);
+    }
+    assert_true(op->refused);
+    assert_int_equal(op->status, NB_NO_SPACE);
+    assert_true(backend_batch_bytes(m->backend) <= BOUND);
+    fill_backend(m, false);
+    run(s, SIM_SECOND);
+    assert_int_equal(put_many(s, 0, 1), 1);
+    sim_destroy(s);
+}
+
 /* Stops the disk of the only member at every call of a short workload. */
 static void W16_every_prefix_of_disk_calls_recovers_what_was_acknowledged(void **state)
 {
@@ -1035,6 +1130,10 @@ int main(void)
         cmocka_unit_test(P5_the_log_is_kept_until_the_backend_holds_its_effects),
         cmocka_unit_test(W05_a_failed_write_of_the_log_ends_the_member_and_acknowledges_nothing),
         cmocka_unit_test(W13_a_full_disk_holds_writes_back_and_recovers_without_a_restart),
+        cmocka_unit_test(W13_followers_of_a_leader_without_room_know_it_at_once),
+        cmocka_unit_test(W13_a_leader_without_room_is_forgotten_with_its_leadership),
+        cmocka_unit_test(W13_Z03_what_waits_for_a_full_backend_is_bounded),
+        cmocka_unit_test(W13_Z03_a_leader_whose_backend_is_full_refuses_what_it_cannot_hold),
         cmocka_unit_test(W16_every_prefix_of_disk_calls_recovers_what_was_acknowledged),
         cmocka_unit_test(K10_leadership_is_handed_over_when_asked),
         cmocka_unit_test(E08_K10_when_the_first_does_not_take_over_the_next_one_is_asked),
