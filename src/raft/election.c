@@ -43,7 +43,7 @@ static void become(struct raft *r, enum raft_role role, uint64_t leader_id)
     r->leader_id = leader_id;
     r->granted = r->rejected = 0;
     r->vote_sync = 0;
-    r->self_voted = r->transfer_campaign = false;
+    r->self_voted = r->transfer_campaign = r->leader_full = false;
     r->term_committed = r->leaving = r->transfer_sent = false;
     r->transfer_target = 0;
     r->dirty = true;
@@ -295,6 +295,11 @@ bool raft_campaign(struct raft *r)
     }
     raft_election_campaign(r, r->config.pre_vote, false);
     return true;
+}
+
+void raft_set_full(struct raft *r, bool full)
+{
+    r->full = full;
 }
 
 void raft_resign(struct raft *r)

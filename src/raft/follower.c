@@ -184,6 +184,7 @@ void raft_follower_on_append(struct raft *r, const struct raft_msg *m)
 void raft_follower_on_heartbeat(struct raft *r, const struct raft_msg *m)
 {
     heard_leader(r, m);
+    r->leader_full = m->heartbeat.full;
     if (!r->installing) {
         /* The leader bounds it by what we acknowledged in its term. */
         raft_follower_commit_to(

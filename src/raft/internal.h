@@ -117,6 +117,7 @@ struct raft {
     uint64_t vote_sync;         /* the sync that makes the own vote durable; 0 before it is known */
     bool self_voted;
     bool transfer_campaign; /* the running campaign was ordered by the old leader */
+    bool full, leader_full; /* see raft_set_full */
 
     /* leader */
     bool term_committed;

@@ -178,7 +178,7 @@ void raft_leader_on_propose(struct raft *r, const struct raft_msg *m)
     for (size_t i = 0; i < m->propose.entry_count; i++) {
         extra += cost(m->propose.entries[i].payload);
     }
-    if (r->transfer_target != 0 || r->leaving || !backlog_has_room(r, extra)) {
+    if (r->transfer_target != 0 || r->leaving || r->full || !backlog_has_room(r, extra)) {
         return; /* its proposer runs into its deadline: "unknown" [R23] */
     }
     for (size_t i = 0; i < m->propose.entry_count; i++) {
@@ -462,9 +462,11 @@ static void send_heartbeat(struct raft *r, struct raft_peer *p)
     uint64_t commit = RAFT_FAULT(HEARTBEAT_COMMIT_UNBOUNDED)
                           ? r->commit_index
                           : raft_min_u64(r->commit_index, p->match);
-    raft_send_now(r, (struct raft_msg){.type = RAFT_MSG_HEARTBEAT,
-                                       .to = p->id,
-                                       .heartbeat = {.commit_index = commit, .read_round = round}});
+    raft_send_now(r,
+                  (struct raft_msg){
+                      .type = RAFT_MSG_HEARTBEAT,
+                      .to = p->id,
+                      .heartbeat = {.commit_index = commit, .read_round = round, .full = r->full}});
 }
 
 /* Tells the others that we are out of the configuration, proposes a successor, steps down [M12]. */

@@ -2,7 +2,8 @@
  * Messages on the wire, little-endian:
  *   0   u8   format, 1
  *   1   u8   type
- *   2   u8   flags: 1 accepted or granted, 2 transfer, 4 wants a snapshot (of APPEND_RESULT)
+ *   2   u8   flags: 1 accepted, granted or full (of HEARTBEAT), 2 transfer, 4 wants a snapshot
+ *            (of APPEND_RESULT)
  *   3   u8   0
  *   4   u32  count of entries
  *   8   u64  from
@@ -90,7 +91,8 @@ static struct parts parts_of(const struct raft_msg *m)
             .words = {m->append_result.matched_index, m->append_result.refused_index,
                       m->append_result.hint.index, m->append_result.hint.term}};
     case RAFT_MSG_HEARTBEAT:
-        return (struct parts){.words = {m->heartbeat.commit_index, m->heartbeat.read_round}};
+        return (struct parts){.flags = flag(m->heartbeat.full, FLAG_YES),
+                              .words = {m->heartbeat.commit_index, m->heartbeat.read_round}};
     case RAFT_MSG_HEARTBEAT_RESULT:
         return (struct parts){
             .words = {m->heartbeat_result.read_round, m->heartbeat_result.received_index}};
@@ -286,7 +288,8 @@ static enum nb_status decode_body(struct raft_msg *m, uint8_t flags, const uint6
         status = yes == ((flags & FLAG_SNAPSHOT) != 0) && (yes || w[1] == 0) ? NB_MALFORMED : NB_OK;
         break;
     case RAFT_MSG_HEARTBEAT:
-        m->heartbeat = (struct raft_heartbeat){.commit_index = w[0], .read_round = w[1]};
+        m->heartbeat =
+            (struct raft_heartbeat){.commit_index = w[0], .read_round = w[1], .full = yes};
         break;
     case RAFT_MSG_HEARTBEAT_RESULT:
         m->heartbeat_result =

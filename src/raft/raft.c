@@ -650,7 +650,8 @@ void raft_status(const struct raft *r, struct raft_status *out)
                                 .conf_index = raft_members_in_force(r)->index,
                                 .transfer_target = r->transfer_target,
                                 .installing = r->installing,
-                                .term_committed = r->term_committed};
+                                .term_committed = r->term_committed,
+                                .leader_full = r->leader_full};
 }
 
 bool raft_progress_of(const struct raft *r, uint64_t id, struct raft_progress *out)
@@ -664,6 +665,8 @@ bool raft_progress_of(const struct raft *r, uint64_t id, struct raft_progress *o
                                           .next_index = p->next,
                                           .state = p->state,
                                           .recently_active = raft_leader_active(r, p),
+                                          .silent_ticks =
+                                              id == r->config.id ? 0 : r->now - p->active_tick,
                                           .learner = learner};
             return true;
         }

@@ -207,6 +207,7 @@ struct raft_append_result {
 struct raft_heartbeat {
     uint64_t commit_index; /* never above what the follower is known to hold */
     uint64_t read_round;
+    bool full; /* the leader takes no proposals: its disk has no room */
 };
 
 struct raft_heartbeat_result {
@@ -423,6 +424,10 @@ void raft_snapshot_installed(struct raft *r, const struct raft_snapshot *label);
  * already, a snapshot is being installed, or the disk hangs. */
 bool raft_campaign(struct raft *r);
 
+/* Whether this member has room for more. A leader without refuses what others forward, and its
+ * heartbeats say so: see raft_status.leader_full. [W13] */
+void raft_set_full(struct raft *r, bool full);
+
 /* A leader steps down (hung disk, shutdown); others do nothing. */
 void raft_resign(struct raft *r);
 
@@ -496,6 +501,7 @@ struct raft_status {
     uint64_t transfer_target; /* 0 when none */
     bool installing;          /* between fx.install and raft_snapshot_installed */
     bool term_committed;      /* a leader that has committed an entry of its term */
+    bool leader_full; /* a follower: its leader said at its last heartbeat that it has no room */
 };
 
 void raft_status(const struct raft *r, struct raft_status *out);
@@ -510,7 +516,8 @@ struct raft_progress {
     uint64_t id;
     uint64_t match_index, next_index;
     enum raft_progress_state state;
-    bool recently_active; /* heard from within an election timeout */
+    bool recently_active;  /* heard from within an election timeout */
+    uint64_t silent_ticks; /* since it was heard from; the leader itself: 0 */
     bool learner;
 };
 

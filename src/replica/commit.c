@@ -44,7 +44,7 @@ static uint64_t release_point(const struct replica *r, uint64_t first, uint64_t 
 }
 
 /* The log is kept until the backend holds its effects durably [P5], and from the label of a copy on
- * as long as that is made or sent: who receives it must not be too late again [S08]. */
+ * until it is made, sent and installed there: who receives it must not be too late again [S08]. */
 static void release_log(struct replica *r)
 {
     uint64_t durable = backend_label(r->backend)->applied_index;
@@ -54,9 +54,8 @@ static void release_log(struct replica *r)
         return;
     }
     uint64_t to = release_point(r, s.first_index, durable);
-    if (r->copy_users != 0 && to > r->copy_label.last.index) {
-        to = r->copy_label.last.index;
-    }
+    uint64_t kept_from = replica_kept_from(r);
+    to = to > kept_from ? kept_from : to;
     if (to >= s.first_index) {
         raft_compact(r->raft, to);
         wal_release(r->wal, to);

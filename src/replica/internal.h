@@ -80,6 +80,7 @@ struct replica {
     char *copy_path; /* owned; the copy being made or sent; NULL: none */
     size_t copy_users;
     struct raft_snapshot copy_label;
+    uint64_t kept_from; /* least index of a copy that somebody is yet to install */
     uint64_t copy_count;
 
     char *install_path; /* owned: received and verified, until raft asks for it */
@@ -95,6 +96,9 @@ struct replica {
     bool told_removed;
 
     struct replica_timings timings;
+    uint64_t handed[RAFT_MEMBER_COUNT_MAX]; /* that were asked to lead instead of this one */
+    size_t handed_count;                    /* 0: nobody, this one stays */
+    uint32_t handed_ticks;                  /* since the last of them */
     uint64_t leader_seen;
     uint64_t leader_change_count, proposal_failed_count, read_failed_count;
     bool disk_full;    /* of the log or the backend */
@@ -106,6 +110,7 @@ struct replica {
 
 uint64_t replica_now(const struct replica *r);
 void replica_fail(struct replica *r, enum nb_status status, const char *text);
+bool replica_is_choked(const struct replica *r);
 /* -- reads.c -- */
 
 void replica_reads_init(struct replica_read_list *l);
@@ -161,6 +166,9 @@ void replica_compact_history(struct replica *r);
 /* -- snapshots.c -- */
 
 void replica_want_snapshots(struct replica *r, const struct raft_effects *fx);
+/* Entries behind this index may be needed by who is yet to install a copy; UINT64_MAX: nobody is.
+ * [S08] */
+uint64_t replica_kept_from(const struct replica *r);
 /* Order, so that a crash anywhere restarts cleanly [S01, S03]: the world notes that an install is
  * on its way; the backend takes the file; the log gets its mark; the note goes away. */
 void replica_install(struct replica *r, const struct raft_snapshot *label);

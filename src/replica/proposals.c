@@ -133,6 +133,9 @@ enum nb_status replica_propose(struct replica *r, enum machine_kind kind, struct
         r->proposal_bytes > r->config.proposal_bytes_max) {
         return NB_TOO_MANY_REQUESTS;
     }
+    if (replica_is_choked(r)) {
+        return NB_NO_SPACE;
+    }
     struct nb_payload *payload = nb_payload_create(MACHINE_HEADER_SIZE_BYTES + command.len);
     request->begun_ns = replica_now(r);
     request->id = replica_requests_add(&r->proposals, request);

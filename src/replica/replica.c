@@ -1,6 +1,9 @@
 #include "replica/internal.h"
 
-enum { DRAINS_A_TURN = 16 };
+enum {
+    DRAINS_A_TURN = 16,
+    CHOKED_BATCHES = 4, /* of commit_bytes_max, beside the one under way */
+};
 
 uint64_t replica_now(const struct replica *r)
 {
@@ -160,6 +163,8 @@ static void expire(struct replica *r)
     }
 }
 
+static void go_on_handing_over(struct replica *r);
+
 /* Says once that the disk is full, and once that it is no more. [W13] */
 static void watch_space(struct replica *r)
 {
@@ -169,6 +174,7 @@ static void watch_space(struct replica *r)
         return;
     }
     r->disk_full = full;
+    raft_set_full(r->raft, full);
     if (full) {
         nb_log(
             r->config.log, NB_LOG_ERROR, "replica.disk_full",
@@ -185,7 +191,17 @@ static void watch_space(struct replica *r)
 
 bool replica_disk_is_full(const struct replica *r)
 {
-    return r->disk_full;
+    struct raft_status s;
+    raft_status(r->raft, &s);
+    return r->disk_full || s.leader_full;
+}
+
+/* The backend takes nothing, and what waits for it in memory has grown to its bound [Z03]: nothing
+ * more is proposed here, and appends are dropped as by a network; the leader asks again. */
+bool replica_is_choked(const struct replica *r)
+{
+    return r->backend_full &&
+           backend_batch_bytes(r->backend) >= CHOKED_BATCHES * r->config.commit_bytes_max;
 }
 
 /* A leader that got no turn for two heartbeats has sent none to anybody. */
@@ -211,6 +227,7 @@ void replica_tick(struct replica *r)
     watch_heartbeats(r);
     watch_space(r);
     raft_tick(r->raft);
+    go_on_handing_over(r);
     expire(r);
     replica_compact_history(r);
     if (r->syncs.count == 0 || r->disk_full) {
@@ -225,7 +242,8 @@ void replica_tick(struct replica *r)
 
 void replica_step(struct replica *r, const struct raft_msg *msg)
 {
-    if (!r->failed) {
+    bool more = msg->type == RAFT_MSG_APPEND && msg->append.entry_count != 0;
+    if (!r->failed && !(more && replica_is_choked(r))) {
         raft_step(r->raft, msg);
     }
 }
@@ -264,7 +282,29 @@ enum nb_status replica_transfer(struct replica *r, uint64_t target)
     nb_unreachable("no such outcome");
 }
 
-bool replica_hand_over(struct replica *r)
+/* ---- handing over ---- */
+
+static bool was_asked(const struct replica *r, uint64_t id)
+{
+    for (size_t i = 0; i < r->handed_count; i++) {
+        if (r->handed[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Better to try: one that was heard from within a few heartbeats, then one that holds more. Who has
+ * been silent for longer may be cut off. */
+static bool is_better(const struct replica *r, const struct raft_progress *a,
+                      const struct raft_progress *b)
+{
+    uint32_t lately = 3 * r->config.heartbeat_ticks;
+    bool a_lately = a->silent_ticks <= lately, b_lately = b->silent_ticks <= lately;
+    return a_lately != b_lately ? a_lately : a->match_index > b->match_index;
+}
+
+static bool ask_next(struct replica *r)
 {
     struct raft_status s;
     raft_status(r->raft, &s);
@@ -272,16 +312,50 @@ bool replica_hand_over(struct replica *r)
         return false;
     }
     const struct raft_conf *conf = raft_conf(r->raft);
-    uint64_t best = 0, best_match = 0;
+    struct raft_progress best = {0};
     for (uint32_t i = 0; i < conf->voter_count; i++) {
         struct raft_progress p;
-        if (conf->voters[i] != s.id && raft_progress_of(r->raft, conf->voters[i], &p) &&
-            p.recently_active && (best == 0 || p.match_index > best_match)) {
-            best = conf->voters[i];
-            best_match = p.match_index;
+        if (conf->voters[i] != s.id && !was_asked(r, conf->voters[i]) &&
+            raft_progress_of(r->raft, conf->voters[i], &p) && p.recently_active &&
+            (best.id == 0 || is_better(r, &p, &best))) {
+            best = p;
         }
     }
-    return best != 0 && raft_transfer(r->raft, best) == RAFT_TRANSFER_STARTED;
+    if (best.id == 0 || raft_transfer(r->raft, best.id) != RAFT_TRANSFER_STARTED) {
+        return false;
+    }
+    nb_assert(r->handed_count < NB_ARRAY_LEN(r->handed));
+    r->handed[r->handed_count++] = best.id;
+    r->handed_ticks = 0;
+    return true;
+}
+
+bool replica_hand_over(struct replica *r)
+{
+    r->handed_count = 0;
+    return ask_next(r);
+}
+
+bool replica_hands_over(const struct replica *r)
+{
+    return r->handed_count != 0;
+}
+
+/* The one before may still take over, late: then two campaign, of whom one wins. */
+static void go_on_handing_over(struct replica *r)
+{
+    uint32_t patience = r->config.election_ticks / 4;
+    if (r->handed_count == 0 || ++r->handed_ticks < (patience == 0 ? 1 : patience)) {
+        return;
+    }
+    uint64_t late = r->handed[r->handed_count - 1];
+    if (ask_next(r)) {
+        nb_log(r->config.log, NB_LOG_WARN, "replica.hands_over_to_another",
+               "a member did not take over leadership in time", NB_KV_ID("late", late),
+               NB_KV_ID("next", r->handed[r->handed_count - 1]), NB_KV_END);
+    } else {
+        r->handed_count = 0;
+    }
 }
 
 /* ---- observers ---- */

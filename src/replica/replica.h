@@ -147,9 +147,9 @@ void replica_turn(struct replica *r);
 
 /*
  * Proposes a command. On NB_OK the request is under way; anything else is a refusal without effect
- * (NB_TOO_LARGE, NB_TOO_MANY_REQUESTS, NB_STOPPED) and `done` will not be called. Without a leader
- * the proposal waits for one until the request times out; to each new leader all that is under way
- * is offered again, and the machine applies it once. [R22]
+ * (NB_TOO_LARGE, NB_TOO_MANY_REQUESTS, NB_NO_SPACE, NB_STOPPED) and `done` will not be called.
+ * Without a leader the proposal waits for one until the request times out; to each new leader all
+ * that is under way is offered again, and the machine applies it once. [R22]
  */
 NB_MUST_USE enum nb_status replica_propose(struct replica *r, enum machine_kind kind,
                                            struct nb_bytes command,
@@ -160,8 +160,14 @@ NB_MUST_USE enum nb_status replica_propose(struct replica *r, enum machine_kind 
 NB_MUST_USE enum nb_status replica_read(struct replica *r, struct replica_request *request);
 
 enum nb_status replica_transfer(struct replica *r, uint64_t target);
-/* Hands leadership to the most caught-up voter, if this is a leader and there is one. */
+/*
+ * Hands leadership to another voter, if this is a leader and there is one: to the most caught-up of
+ * those heard from lately. One that has not taken over within a quarter of an election timeout may
+ * be cut off: then the next one is asked, each once. True when one was asked; leadership is still
+ * here, and nobody is left to ask, when replica_hands_over says false. [E08, K10]
+ */
 bool replica_hand_over(struct replica *r);
+bool replica_hands_over(const struct replica *r);
 
 /* -- members -- */
 
@@ -264,7 +270,8 @@ uint64_t replica_leader(const struct replica *r); /* 0: none known */
 /* Proposals that wait for a leader. */
 size_t replica_waiting_count(const struct replica *r);
 uint64_t replica_term(const struct replica *r);
-/* The log cannot grow: what is proposed now would wait for room, so refuse it before. [W13] */
+/* The disk here or the leader's has no room: what is proposed now would wait for it, so refuse it
+ * before: a definite answer, since nobody has heard of it. [W13] */
 bool replica_disk_is_full(const struct replica *r);
 /* A number for "all that is applied so far", and whether the backend holds that much durably. */
 uint64_t replica_commit_wanted(struct replica *r);

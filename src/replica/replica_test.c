@@ -415,6 +415,39 @@ static void S03_the_note_of_an_install_is_gone_when_it_is_done(void **state)
     sim_destroy(s);
 }
 
+/* The sender may be told that all of it has arrived long before it hears that it is installed. What
+ * is written in between must not cost a second copy. */
+static void S08_the_log_is_kept_until_the_receiver_says_that_it_has_the_copy(void **state)
+{
+    (void)state;
+    unsigned laggard;
+    struct sim *s = group_with_laggard(&laggard);
+    s->network.delay_max_ns = 300 * SIM_MS;
+    s->network.snapshot_takes_ns = 50 * SIM_MS;
+    sim_member_start(&s->members[laggard]);
+    while (s->report.snapshot_count == 0) {
+        run(s, SIM_MS);
+    }
+    for (unsigned i = 0; i < FEW; i++) {
+        (void)put(s, i, leader(s));
+    }
+    while (sim_member_applied(&s->members[laggard]) < MANY / 2) {
+        run(s, SIM_MS);
+    }
+    uint64_t label = sim_member_applied(&s->members[laggard]);
+    struct replica_progress p = {0};
+    struct replica_status before = {0};
+    while (p.match_index < label) {
+        replica_status(s->members[leader(s)].replica, &before);
+        run(s, SIM_MS);
+        assert_true(replica_progress(s->members[leader(s)].replica, s->members[laggard].id, &p));
+    }
+    assert_true(before.raft.first_index <= label + 1);
+    run(s, 10 * SIM_SECOND);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
 /* What is written while a copy is on its way must still be in the log when it has arrived: else the
  * receiver is too late again, and again. */
 static void S08_the_log_is_kept_while_a_copy_is_sent(void **state)
@@ -682,6 +715,101 @@ static void W13_a_full_disk_holds_writes_back_and_recovers_without_a_restart(voi
     sim_destroy(s);
 }
 
+static void fill_backend(struct sim_member *m, bool full)
+{
+    backend_memory_fail(m->backend, NB_NO_SPACE_DISK, full ? UINT32_MAX : 0);
+}
+
+/* What a follower would forward is refused there, before anybody has heard of it. */
+static void W13_followers_of_a_leader_without_room_know_it_at_once(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s);
+    assert_false(replica_disk_is_full(s->members[follower(s)].replica));
+    fill_backend(&s->members[first], true);
+    (void)put(s, 0, first);
+    run(s, SIM_ELECTION_NS);
+    assert_int_equal(leader(s), first);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_true(replica_disk_is_full(s->members[i].replica));
+    }
+    fill_backend(&s->members[first], false);
+    run(s, SIM_ELECTION_NS);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_false(replica_disk_is_full(s->members[i].replica));
+    }
+    assert_int_equal(put_many(s, follower(s), 1), 1);
+    sim_destroy(s);
+}
+
+/* A new leader has room: nobody goes on believing what the one before said. */
+static void W13_a_leader_without_room_is_forgotten_with_its_leadership(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s);
+    fill_backend(&s->members[first], true);
+    (void)put(s, 0, first);
+    run(s, SIM_ELECTION_NS);
+    assert_true(replica_hand_over(s->members[first].replica));
+    sim_member_settle(&s->members[first]);
+    run(s, SIM_ELECTION_NS);
+    assert_int_not_equal(leader(s), first);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(replica_disk_is_full(s->members[i].replica), i == first);
+    }
+    sim_destroy(s);
+}
+
+/* The others take writes and this member's backend none: what waits in its memory stays bounded. */
+static void W13_Z03_what_waits_for_a_full_backend_is_bounded(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 40, A_ROUND = 100, BOUND = 5 * (64 << 10) };
+    struct sim *s = group_with_leader(3);
+    struct sim_member *m = &s->members[follower(s)];
+    unsigned first = leader(s);
+    size_t worst = 0, last = 0;
+    fill_backend(m, true);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < A_ROUND; i++) {
+            (void)put(s, i % FEW, first);
+        }
+        run(s, 50 * SIM_MS);
+        last = backend_batch_bytes(m->backend);
+        worst = last > worst ? last : worst;
+    }
+    assert_true(worst > 2 * (64 << 10)); /* enough was written to show it */
+    assert_true(worst <= BOUND);
+    assert_int_equal(s->report.write_count, ROUNDS * A_ROUND);
+    fill_backend(m, false);
+    run(s, 10 * SIM_SECOND);
+    assert_equal_members(s);
+    sim_destroy(s);
+}
+
+static void W13_Z03_a_leader_whose_backend_is_full_refuses_what_it_cannot_hold(void **state)
+{
+    (void)state;
+    enum { PUTS_MAX = 10000, BOUND = 5 * (64 << 10) };
+    struct sim *s = group_with_leader(1);
+    struct sim_member *m = &s->members[0];
+    fill_backend(m, true);
+    struct sim_op *op = put(s, 0, 0);
+    for (unsigned i = 0; i < PUTS_MAX && !op->refused; i++) {
+        run(s, i % MANY == 0 ? 50 * SIM_MS : 0);
+        op = put(s, i % FEW, 0);
+    }
+    assert_true(op->refused);
+    assert_int_equal(op->status, NB_NO_SPACE);
+    assert_true(backend_batch_bytes(m->backend) <= BOUND);
+    fill_backend(m, false);
+    run(s, SIM_SECOND);
+    assert_int_equal(put_many(s, 0, 1), 1);
+    sim_destroy(s);
+}
+
 /* Stops the disk of the only member at every call of a short workload. */
 static void W16_every_prefix_of_disk_calls_recovers_what_was_acknowledged(void **state)
 {
@@ -717,6 +845,45 @@ static void K10_leadership_is_handed_over_when_asked(void **state)
     sim_member_settle(&s->members[first]);
     run(s, 500 * SIM_MS); /* less than an election timeout */
     assert_int_not_equal(leader(s), first);
+    sim_destroy(s);
+}
+
+/* The one that is asked first is cut off at that moment: the others are soon asked instead. */
+static void E08_K10_when_the_first_does_not_take_over_the_next_one_is_asked(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(5);
+    unsigned first = leader(s);
+    struct replica *r = s->members[first].replica;
+    struct raft_status status;
+    assert_true(replica_hand_over(r));
+    raft_status(replica_raft(r), &status);
+    s->network.cut[first][sim_member_of_id(s, status.transfer_target)->place] = true;
+    sim_member_settle(&s->members[first]);
+    struct sim_op *op = put(s, 0, first);
+    run(s, SIM_ELECTION_NS / 4 + SIM_TICK_MS * SIM_MS);
+    assert_int_not_equal(leader(s), first);
+    assert_int_not_equal(s->members[leader(s)].id, status.transfer_target);
+    run(s, 2 * SIM_TICK_MS * SIM_MS);
+    assert_true(op->done);
+    assert_int_equal(op->status, NB_OK);
+    sim_destroy(s);
+}
+
+/* Nobody can be reached: it is known soon, so that whoever wants to stop does not wait for long. */
+static void E08_K10_when_nobody_takes_over_the_leader_gives_up(void **state)
+{
+    (void)state;
+    struct sim *s = group_with_leader(3);
+    unsigned first = leader(s);
+    for (unsigned i = 0; i < 3; i++) {
+        s->network.cut[first][i] = true;
+    }
+    assert_true(replica_hand_over(s->members[first].replica));
+    sim_member_settle(&s->members[first]);
+    assert_true(replica_hands_over(s->members[first].replica));
+    run(s, SIM_ELECTION_NS * 3 / 4);
+    assert_false(replica_hands_over(s->members[first].replica));
     sim_destroy(s);
 }
 
@@ -1002,6 +1169,7 @@ int main(void)
         cmocka_unit_test(S01_a_follower_that_lags_gets_a_snapshot_and_goes_on),
         cmocka_unit_test(S03_the_note_of_an_install_is_gone_when_it_is_done),
         cmocka_unit_test(S08_the_log_is_kept_while_a_copy_is_sent),
+        cmocka_unit_test(S08_the_log_is_kept_until_the_receiver_says_that_it_has_the_copy),
         cmocka_unit_test(
             S05_a_leader_elected_again_sends_one_copy_to_a_member_that_it_asked_for_before),
         cmocka_unit_test(S02_a_received_file_that_is_not_what_was_announced_comes_to_nothing),
@@ -1011,8 +1179,14 @@ int main(void)
         cmocka_unit_test(P5_the_log_is_kept_until_the_backend_holds_its_effects),
         cmocka_unit_test(W05_a_failed_write_of_the_log_ends_the_member_and_acknowledges_nothing),
         cmocka_unit_test(W13_a_full_disk_holds_writes_back_and_recovers_without_a_restart),
+        cmocka_unit_test(W13_followers_of_a_leader_without_room_know_it_at_once),
+        cmocka_unit_test(W13_a_leader_without_room_is_forgotten_with_its_leadership),
+        cmocka_unit_test(W13_Z03_what_waits_for_a_full_backend_is_bounded),
+        cmocka_unit_test(W13_Z03_a_leader_whose_backend_is_full_refuses_what_it_cannot_hold),
         cmocka_unit_test(W16_every_prefix_of_disk_calls_recovers_what_was_acknowledged),
         cmocka_unit_test(K10_leadership_is_handed_over_when_asked),
+        cmocka_unit_test(E08_K10_when_the_first_does_not_take_over_the_next_one_is_asked),
+        cmocka_unit_test(E08_K10_when_nobody_takes_over_the_leader_gives_up),
         cmocka_unit_test(a_commit_that_is_wanted_is_done_when_the_backend_holds_it),
         cmocka_unit_test(a_cluster_whose_members_all_lost_power_comes_back),
         cmocka_unit_test(R19_Q10_a_long_log_is_replayed_in_pieces_before_anything_is_shown),

@@ -40,6 +40,39 @@ static void copy_failed(struct replica *r, const char *text)
     drop_copy(r);
 }
 
+static bool is_to_get_copy(const struct replica *r, uint64_t peer)
+{
+    for (size_t i = 0; i < r->snapshot_peer_count; i++) {
+        if (r->snapshot_peers[i] == peer) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Raft stops waiting by itself when the answer is too late. */
+static bool awaits_install(const struct replica *r)
+{
+    const struct raft_conf *c = raft_conf(r->raft);
+    const uint64_t *ids[] = {c->voters, c->outgoing, c->learners};
+    uint32_t counts[] = {c->voter_count, c->outgoing_count, c->learner_count};
+    for (size_t set = 0; set < NB_ARRAY_LEN(ids); set++) {
+        for (uint32_t i = 0; i < counts[set]; i++) {
+            struct raft_progress p;
+            if (raft_progress_of(r->raft, ids[set][i], &p) && p.state == RAFT_PROGRESS_SNAPSHOT &&
+                !is_to_get_copy(r, p.id)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+uint64_t replica_kept_from(const struct replica *r)
+{
+    return r->copy_users != 0 || awaits_install(r) ? r->kept_from : UINT64_MAX;
+}
+
 /* The copy says itself what it holds: at least what was committed when it was asked for. [S02] */
 static void on_copied(void *context, enum nb_status status, const char *text)
 {
@@ -60,6 +93,9 @@ static void on_copied(void *context, enum nb_status status, const char *text)
     if (status == NB_OK && raft_conf_at(r->raft, label.applied_index, &r->copy_label.conf)) {
         r->copy_label.last =
             (struct raft_entry_id){.index = label.applied_index, .term = label.applied_term};
+        if (!awaits_install(r) || r->kept_from > label.applied_index) {
+            r->kept_from = label.applied_index;
+        }
         nb_log(r->config.log, NB_LOG_INFO, "replica.snapshot_made", NULL,
                NB_KV_U64("index", label.applied_index), NB_KV_U64("peers", r->snapshot_peer_count),
                NB_KV_END);
@@ -75,10 +111,8 @@ static void on_copied(void *context, enum nb_status status, const char *text)
 /* A leader that is elected again while a copy is made asks again for the same member. */
 static void want_snapshot(struct replica *r, uint64_t peer)
 {
-    for (size_t i = 0; i < r->snapshot_peer_count; i++) {
-        if (r->snapshot_peers[i] == peer) {
-            return;
-        }
+    if (is_to_get_copy(r, peer)) {
+        return;
     }
     nb_assert(r->snapshot_peer_count < RAFT_MEMBER_COUNT_MAX);
     r->snapshot_peers[r->snapshot_peer_count++] = peer;

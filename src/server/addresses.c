@@ -6,9 +6,13 @@
  * So who misses a member asks those that it is connected to; the handshake decides whether the
  * answer leads to the right one. [K01, M09]
  *
+ * When nobody knows, all may have come back with other addresses: then the name of their headless
+ * service is asked (server/service.h).
+ *
  * The question is 'A' and the member's id, 9 bytes; the answer "ip:port", or nothing.
  */
 #include "server/internal.h"
+#include "server/service.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -50,6 +54,25 @@ static void ask(struct server *s, uint64_t whom, uint64_t id)
     peer_call(s->peers, whom, nb_bytes_of(bytes, sizeof bytes), timeout_ns, on_answer, q);
 }
 
+void server_addresses_found(void *server, const struct peer_hello *answer, const char *ip,
+                            uint16_t port)
+{
+    struct server *s = server;
+    struct peer_status p;
+    if (answer->cluster_id == s->store.cluster_id && answer->from != s->store.member_id &&
+        peer_status_of(s->peers, answer->from, &p) && !p.control_up) {
+        peer_transport_learn(s->peers, answer->from, ip, port);
+    }
+}
+
+static void ask_service(struct server *s, uint64_t id)
+{
+    const struct machine_member *m = machine_members_find(&s->known, id);
+    if (m != NULL && m->peer_url_count != 0) {
+        server_service_ask(s->service, m->peer_urls[0]);
+    }
+}
+
 /* One question a member that is missed, to one that is there; another one the next time. */
 void server_addresses_tick(struct server *s)
 {
@@ -73,6 +96,9 @@ void server_addresses_tick(struct server *s)
     }
     for (size_t i = 0; up_count != 0 && i < down_count; i++) {
         ask(s, up[s->addresses_round++ % up_count], down[i]);
+    }
+    if (down_count != 0) {
+        ask_service(s, down[0]);
     }
 }
 

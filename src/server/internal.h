@@ -42,6 +42,7 @@ struct server {
     bool closing; /* the replica is going or gone: nothing of the loop may call it */
     int exit_code;
 
+    struct server_service *service;
     uint64_t addresses_due_ns; /* server/addresses asks again */
     unsigned addresses_round;
     struct server_question {
@@ -101,9 +102,11 @@ NB_MUST_USE int server_listen_for(struct api *api, const struct server_addresses
 void server_peers_follow(struct server *s);
 extern const struct api_cluster_world server_cluster_calls; /* without its user and settings */
 
-/* addresses.c: now and then asks where members are that cannot be reached; answers such questions
+/* addresses.c: now and then asks members and the service's name where members are that cannot be reached; answers such questions
  * (false: it was another one). */
 void server_addresses_tick(struct server *s);
+void server_addresses_found(void *server, const struct peer_hello *answer, const char *ip,
+                            uint16_t port);
 bool server_addresses_asked(struct server *s, uint64_t call, struct nb_bytes request);
 
 extern const struct replica_world server_world_calls; /* without its user */

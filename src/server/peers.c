@@ -134,6 +134,7 @@ static void on_up(void *user, uint64_t id, const struct peer_hello *hello)
 {
     (void)hello; /* the transport has logged it */
     struct server *s = user;
+    s->addresses_due_ns = 0; /* it may know where others are, and may soon be gone */
     replica_peer_up(s->replica, id);
 }
 

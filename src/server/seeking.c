@@ -2,6 +2,7 @@
 
 #include "base/random.h"
 #include "server/scale.h"
+#include "server/service.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -39,6 +40,7 @@ struct seeker {
     struct peer_transport *peers;
     struct api *api;
     struct server_scale *scale;
+    struct server_service *service;
     struct net_timer *timer;
     struct net_signal *signals[2];
     struct nb_random random;
@@ -70,14 +72,12 @@ static struct heard_from *heard_find(struct seeker *k, uint32_t ordinal)
     return NULL;
 }
 
-/* Somebody probes us. What it says of itself is not believed here: it is asked. */
-static void on_hello(void *user, const struct peer_hello *hello, struct peer_refusal *out)
+/* What it says of itself is not believed here: it is asked. */
+static void heard(void *user, const struct peer_hello *hello, const char *ip, uint16_t port)
 {
     struct seeker *k = user;
     struct steward_card card;
-    (void)out;
-    if (hello->channel != PEER_CHANNEL_PROBE || hello->listen_port == 0 ||
-        hello->remote[0] == '\0' || steward_card_decode(hello->card, &card) != NB_OK ||
+    if (steward_card_decode(hello->card, &card) != NB_OK ||
         card.ordinal == k->server->config.statefulset.ordinal) {
         return;
     }
@@ -87,9 +87,19 @@ static void on_hello(void *user, const struct peer_hello *hello, struct peer_ref
         *h = (struct heard_from){.ordinal = card.ordinal};
     }
     if (h != NULL) {
-        bool v6 = strchr(hello->remote, ':') != NULL;
-        (void)snprintf(h->url, sizeof h->url, v6 ? "http://[%s]:%u" : "http://%s:%u", hello->remote,
-                       (unsigned)hello->listen_port);
+        bool v6 = strchr(ip, ':') != NULL;
+        (void)snprintf(h->url, sizeof h->url, v6 ? "http://[%s]:%u" : "http://%s:%u", ip,
+                       (unsigned)port);
+    }
+}
+
+/* Somebody probes us. */
+static void on_hello(void *user, const struct peer_hello *hello, struct peer_refusal *out)
+{
+    (void)out;
+    if (hello->channel == PEER_CHANNEL_PROBE && hello->listen_port != 0 &&
+        hello->remote[0] != '\0') {
+        heard(user, hello, hello->remote, hello->listen_port);
     }
 }
 
@@ -156,6 +166,13 @@ static void on_answer(void *user, enum nb_status status, const struct peer_hello
     struct heard_from *h = heard_find(k, p->ordinal);
     if (h != NULL && p->heard != STEWARD_HEARD_CARD) {
         h->ask = !h->ask; /* in turn: it may be gone from there as well */
+    }
+    if (p->heard != STEWARD_HEARD_CARD) {
+        struct nb_buf url = {0};
+        server_statefulset_peer_url(&k->server->config.statefulset, p->ordinal, &url);
+        nb_buf_append(&url, "", 1);
+        server_service_ask(k->service, (const char *)url.data);
+        nb_buf_deinit(&url);
     }
     bool let_in = p->heard == STEWARD_HEARD_CARD && p->card.you_are_member;
     if (k->decided) {
@@ -297,6 +314,7 @@ static int seek_once(struct server *s, struct nb_buf *message)
     k->scale = server_scale_create(k->loop, &s->config.statefulset, &s->log);
     int code = open_peers(k, message);
     if (code == SERVER_EXIT_OK) {
+        k->service = server_service_create(k->loop, k->peers, heard, k);
         code = open_api(k, message);
     }
     if (code == SERVER_EXIT_OK) {
@@ -310,6 +328,7 @@ static int seek_once(struct server *s, struct nb_buf *message)
     }
     server_scale_destroy(k->scale);
     net_timer_destroy(k->timer);
+    server_service_destroy(k->service);
     peer_transport_destroy(k->peers);
     api_destroy(k->api);
     net_loop_destroy(k->loop);

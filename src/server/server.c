@@ -2,6 +2,7 @@
 #include "server/internal.h"
 #include "server/recover.h"
 #include "server/seeking.h"
+#include "server/service.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -18,7 +19,6 @@
 /* A heartbeat is this many ticks: fine enough for the randomness of election timeouts. */
 enum { TICKS_A_HEARTBEAT = 10 };
 
-static const uint64_t hand_over_ns_max = 1000 * 1000000ull;
 static const uint64_t drain_ns_max = 3000 * 1000000ull;
 static const uint64_t name_query_ns = 500 * 1000000ull, name_timeout_ns = 2500 * 1000000ull;
 
@@ -195,7 +195,7 @@ static void advance(struct server *s)
         decide_version(s);
         break;
     case SERVER_HANDING_OVER:
-        if (replica_leader(s->replica) != s->store.member_id || waited_ns > hand_over_ns_max) {
+        if (replica_leader(s->replica) != s->store.member_id || !replica_hands_over(s->replica)) {
             server_drain(s);
         }
         break;
@@ -408,6 +408,7 @@ static int open_peers(struct server *s, struct nb_buf *message)
     int code = server_peers_create(s, s->loop, &server_peer_calls, s, &s->peers, message);
     if (code == SERVER_EXIT_OK) {
         server_peers_follow(s);
+        s->service = server_service_create(s->loop, s->peers, server_addresses_found, s);
     }
     return code;
 }
@@ -578,6 +579,7 @@ static void close_all(struct server *s)
     if (s->replica != NULL && !s->failed && (s->exit_code == SERVER_EXIT_OK || s->removed)) {
         replica_flush(s->replica);
     }
+    server_service_destroy(s->service);
     peer_transport_destroy(s->peers);
     replica_destroy(s->replica); /* answers what is still open, so before the api */
     server_steward_destroy(s->steward);

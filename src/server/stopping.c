@@ -20,7 +20,6 @@ static const uint64_t ms = 1000000;
 static const uint64_t second = 1000000000;
 static const uint64_t look_ns_max = 2 * 1000000000ull;       /* for the API's answer */
 static const uint64_t leaderless_ns_max = 2 * 1000000000ull; /* then nobody is asked */
-static const uint64_t hand_over_ns_max = 1 * 1000000000ull;
 static const uint64_t ask_again_ns = 250 * 1000000ull;
 static const uint64_t call_timeout_ns = 1000 * 1000000ull;
 static const uint64_t log_again_ns = 10 * 1000000000ull;
@@ -221,7 +220,7 @@ static void hand(struct server_steward *w)
         w->stopping.called_ns = 0;
         step_to(w, SERVER_STOP_ASKING);
         ask(w);
-    } else if (net_now_ns() - w->stopping.step_ns > hand_over_ns_max) {
+    } else if (!replica_hands_over(s->replica)) {
         go(w, "stops: nobody took over in time");
     }
 }
