@@ -182,9 +182,9 @@ bool mvcc_compact_pending(const struct mvcc *m);
  * removals between two steps do not change the result, a compaction does (NB_COMPACTED if it passes
  * the revision; otherwise the hash starts over).
  *
- * etcd also keeps, in memory, the hashes that it takes at its last ten compactions, and answers from
- * them at exactly those revisions. Not here: a restart would show [M4], and each compaction would
- * read the whole history.
+ * etcd also keeps, in memory, the hashes that it takes at its last ten compactions, and answers
+ * from them at exactly those revisions. Not here: a restart would show [M4], and each compaction
+ * would read the whole history.
  */
 struct mvcc_hash {
     int64_t revision;         /* hashed */

@@ -536,11 +536,9 @@ static const char *const without_effect[] = {
     "raft-write-timeout",
     "enable-grpc-gateway",
     "watch-progress-notify-interval",
-    "warning-apply-duration",
     "warning-unary-request-duration",
     "bcrypt-cost",
     "auth-token-ttl",
-    "metrics",
 };
 
 static void warn_of_flags_without_effect(struct setup *s)

@@ -291,6 +291,38 @@ static void flags_without_effect_say_so(void **state)
     done(&p);
 }
 
+/* The help and the warning say the same of each flag. */
+static void a_flag_warns_exactly_when_its_help_says_that_it_has_no_effect(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < server_flag_count; i++) {
+        const struct nb_option *flag = &server_flags[i];
+        bool told = flag->help != NULL && strstr(flag->help, "no effect yet") != NULL;
+        if (flag->type != NB_OPTION_UINT64 && flag->type != NB_OPTION_DURATION &&
+            strcmp(flag->name, "metrics") != 0 && !told) {
+            continue; /* values that mean something else */
+        }
+        if ((flag->flags & (NB_OPTION_UNSUPPORTED | NB_OPTION_IGNORED)) != 0 ||
+            strncmp(flag->name, "experimental-", 13) == 0) {
+            continue;
+        }
+        char line[160], warning[160];
+        const char *value = flag->type == NB_OPTION_CHOICE     ? "extensive"
+                            : flag->type == NB_OPTION_BOOL     ? "true"
+                            : flag->type == NB_OPTION_DURATION ? "7s"
+                            : flag->default_text != NULL       ? flag->default_text
+                                                               : "7";
+        (void)snprintf(line, sizeof line, "--%s=%s", flag->name, value);
+        (void)snprintf(warning, sizeof warning, "flag has no effect yet: --%s", flag->name);
+        struct parsed p = parse(line, "");
+        if (p.outcome != SERVER_CONFIG_RUN || p.c.warning_count != (told ? 1 : 0) ||
+            (told && strcmp(p.c.warnings[0], warning) != 0)) {
+            fail_msg("%s: outcome %d, %zu warnings", line, (int)p.outcome, p.c.warning_count);
+        }
+        done(&p);
+    }
+}
+
 static void the_two_old_experimental_flags_are_aliases(void **state)
 {
     (void)state;
@@ -618,6 +650,7 @@ int main(void)
         cmocka_unit_test(an_initial_cluster_that_does_not_fit_is_refused),
         cmocka_unit_test(variables_configure_and_unknown_ones_only_warn),
         cmocka_unit_test(flags_without_effect_say_so),
+        cmocka_unit_test(a_flag_warns_exactly_when_its_help_says_that_it_has_no_effect),
         cmocka_unit_test(the_two_old_experimental_flags_are_aliases),
         cmocka_unit_test(kubeadms_flags_without_tls_are_taken),
         cmocka_unit_test(the_version_is_told_in_both_guises),
