@@ -105,8 +105,8 @@ bool steward_stops_ask(struct steward_stops *s, const struct steward_facts *fact
     if (is_voter(facts, id) && !small && staying < majority) {
         drop(s, id); /* leave given before does not hold when others went meanwhile */
         (void)snprintf(words, STEWARD_WORDS_SIZE_MAX + 1,
-                       "only %zu of %zu voters would stay, and %zu are needed; %zu may stop "
-                       "already and are not back",
+                       "only %zu of %zu voters would stay, and %zu are needed; let go and not back "
+                       "yet: %zu",
                        staying, voters, majority, s->grant_count);
         return false;
     }

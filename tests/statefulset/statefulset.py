@@ -410,6 +410,22 @@ def not_twice(w):
     w.pod(0).kill()
 
 
+def known_beyond(w):
+    """K07: scaled up, and no API says so: three lost volumes found nothing while a pod beyond them knows the cluster."""
+    w.start(3, 4)
+    w.settled(0, 1, 2, 3, 4)
+    for i in range(5):
+        w.pod(i).kill()
+    for i in range(3):
+        w.pod(i).wipe()
+    since = w.pod(0).log_size()
+    w.start(3)
+    w.until("ss-3 runs", lambda: w.pod(3).alive())
+    w.start(0, 1, 2)
+    w.until("pod 0 knows", lambda: "which has no leader now" in w.pod(0).ready(verbose=True))
+    w.expect(not w.pod(0).says("founded the cluster", since), "pod 0 founds nothing")
+
+
 STORY = [founded, annotated, killed_leader, lost_volume, scaled_up, scaled_down, kept_volume, two_stop, rolled,
          same_name, all_gone, deleted, to_one, not_twice]
 
@@ -439,7 +455,7 @@ def tell(w, story, only):
 def main():
     nabata, only = os.path.abspath(sys.argv[1]), sys.argv[2:]
     tell(World(nabata), STORY, only)
-    tell(World(nabata, api=False), [founded, lost_volume, rolled, all_gone], only)
+    tell(World(nabata, api=False), [founded, lost_volume, rolled, all_gone, known_beyond], only)
     w = World(nabata)
     w.api.set(deny="true", replicas=1)
     tell(w, [founded, denied], only)
