@@ -72,7 +72,7 @@ static uint64_t leaderless_ns(uint64_t seed)
 {
     struct sim *s = lived(seed);
     struct restart r = draw(s);
-    uint64_t start_ns[SIM_MEMBER_COUNT_MAX], quorum_ns = 0;
+    uint64_t start_ns[SIM_MEMBER_COUNT_MAX] = {0}, quorum_ns = 0;
     for (unsigned i = 0; i < s->member_count; i++) {
         sim_member_stop(&s->members[i], r.power_lost);
         start_ns[i] = s->now_ns + sim_below(s, START_SPREAD_MS) * SIM_MS;
