@@ -230,7 +230,7 @@ void peer_link_deinit(struct peer_link *l);
 /* Dials now if it can and is not at it already. */
 void peer_link_kick(struct peer_link *l);
 /* Begins a round with the learned address, also when a name is being tried. */
-void peer_link_try_learned(struct peer_link *l);
+void peer_link_try_learned(struct peer_link *l, bool changed);
 void peer_link_reset_backoff(struct peer_link *l);
 /* The connection (ended already) is gone. */
 void peer_link_lost(struct peer_link *l, enum peer_down_reason reason, const char *why);

@@ -158,14 +158,15 @@ static size_t next_address(struct peer_link *l)
     return (good + at) % p->address_count;
 }
 
-void peer_link_try_learned(struct peer_link *l)
+/* An attempt under way elsewhere, or where the member was before, may take its whole time. */
+void peer_link_try_learned(struct peer_link *l, bool changed)
 {
     struct peer *p = l->peer;
     if (p->removed || p->transport->destroyed || l->conn != NULL) {
         return;
     }
     if (l->connect != NULL) {
-        if (l->tried == p->address_count) {
+        if (l->tried == p->address_count && !changed) {
             return;
         }
         net_connect_cancel(l->connect);

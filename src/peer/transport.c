@@ -369,7 +369,8 @@ void peer_learn(struct peer *p, const char *ip, uint16_t port)
     if (!net_address_is_numeric(&a)) {
         return;
     }
-    if (p->learned.port != port || strcmp(p->learned.host, ip) != 0) {
+    bool changed = p->learned.port != port || strcmp(p->learned.host, ip) != 0;
+    if (changed) {
         p->learned = a;
         net_address_format(&a, p->status.learned, sizeof p->status.learned);
         nb_log(p->transport->config.logger, NB_LOG_DEBUG, "peer.learned",
@@ -378,8 +379,8 @@ void peer_learn(struct peer *p, const char *ip, uint16_t port)
                NB_KV_ID("remote-peer-id", p->id), NB_KV_STR("address", p->status.learned),
                NB_KV_END);
     }
-    peer_link_try_learned(&p->control);
-    peer_link_try_learned(&p->log);
+    peer_link_try_learned(&p->control, changed);
+    peer_link_try_learned(&p->log, changed);
 }
 
 void peer_unlearn(struct peer *p)

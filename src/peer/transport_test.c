@@ -274,6 +274,47 @@ static void what_was_learned_elsewhere_is_dialled(void **state)
     world_deinit(&w);
 }
 
+/* A port that takes connections no more, and does not say so: as a host that is gone. */
+static int hung_port(uint16_t *out_port, int fillers[2])
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t size = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
+    assert_int_equal(listen(fd, 0), 0);
+    for (size_t i = 0; i < 2; i++) {
+        fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        (void)connect(fillers[i], (struct sockaddr *)&at, sizeof at);
+    }
+    *out_port = ntohs(at.sin_port);
+    return fd;
+}
+
+/* A pod that came back elsewhere has dialled us: nobody waits for its old address to time out. */
+static void K01_a_newer_learned_address_ends_the_attempt_at_the_older_one(void **state)
+{
+    (void)state;
+    struct world w;
+    struct dns_server dns;
+    uint16_t port;
+    int fillers[2];
+    int hung = hung_port(&port, fillers);
+    world_with_names(&w, &dns);
+    struct node *a = &w.nodes[0], *b = &w.nodes[1];
+    dns.silent = true;
+    peer_transport_learn(a->t, 2, "127.0.0.1", port);
+    uint64_t begun_ns = net_now_ns();
+    peer_transport_learn(a->t, 2, "127.0.0.1", b->port);
+    RUN_UNTIL(&w, node_is_up(a, 2));
+    assert_true(net_now_ns() - begun_ns < a->config.connect_timeout_ns);
+    dns_close(&dns);
+    world_deinit(&w);
+    (void)close(hung);
+    (void)close(fillers[0]);
+    (void)close(fillers[1]);
+}
+
 /* ---- refusals ---- */
 
 /* `b` must refuse `a`; the refusal is told once, however often it is repeated. */
@@ -1191,6 +1232,7 @@ int main(void)
         cmocka_unit_test(M09_a_stranger_at_a_learned_address_is_refused_and_the_address_forgotten),
         cmocka_unit_test(a_probe_tells_where_a_member_lives),
         cmocka_unit_test(what_was_learned_elsewhere_is_dialled),
+        cmocka_unit_test(K01_a_newer_learned_address_ends_the_attempt_at_the_older_one),
         cmocka_unit_test(K17_another_cluster_is_refused),
         cmocka_unit_test(several_that_are_refused_in_turn_are_logged_once_each),
         cmocka_unit_test(a_lost_member_is_one_line_and_named),

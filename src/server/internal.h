@@ -102,8 +102,8 @@ NB_MUST_USE int server_listen_for(struct api *api, const struct server_addresses
 void server_peers_follow(struct server *s);
 extern const struct api_cluster_world server_cluster_calls; /* without its user and settings */
 
-/* addresses.c: now and then asks members and the service's name where members are that cannot be reached; answers such questions
- * (false: it was another one). */
+/* addresses.c: now and then asks members and the service's name where members are that cannot be
+ * reached; answers such questions (false: it was another one). */
 void server_addresses_tick(struct server *s);
 void server_addresses_found(void *server, const struct peer_hello *answer, const char *ip,
                             uint16_t port);

@@ -616,6 +616,17 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/* A full disk stops a start before anything is changed for good: all that is written goes to files
+ * of its own first. [W13] */
+static void add_advice(struct nb_buf *message)
+{
+    const char *full = nb_status_text(NB_NO_SPACE_DISK);
+    if (message->len >= strlen(full) &&
+        memmem(message->data, message->len, full, strlen(full)) != NULL) {
+        nb_buf_append_str(message, "; make room on that disk and start again: nothing is lost");
+    }
+}
+
 static int run(struct server *s)
 {
     struct nb_buf message = {0};
@@ -631,6 +642,7 @@ static int run(struct server *s)
         while (message.len != 0 && message.data[message.len - 1] == '\n') {
             message.len--;
         }
+        add_advice(&message);
         nb_log(&s->log, NB_LOG_FATAL, "server.start_failed", NULL,
                NB_KV_BYTES("error", nb_buf_bytes(&message)), NB_KV_I64("exit_code", code),
                NB_KV_END);
