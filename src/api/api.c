@@ -268,10 +268,9 @@ enum nb_status api_listen(struct api *a, enum api_port port, const struct net_ad
 {
     nb_assert(a->listener_count < LISTENER_COUNT_MAX);
     nb_assert(a->config.replica != NULL || port == API_PORT_METRICS);
-    struct net_listen_options options = {.reuse_port = a->config.reuse_port,
-                                         .descriptor_reserve = port == API_PORT_CLIENT
-                                                                   ? NET_RESERVE_CLIENTS
-                                                                   : NET_RESERVE_PROBES};
+    struct net_listen_options options = {
+        .reuse_port = a->config.reuse_port,
+        .descriptor_reserve = port == API_PORT_CLIENT ? NET_RESERVE_CLIENTS : NET_RESERVE_PROBES};
     struct net_listener *listener;
     enum nb_status status = net_listener_open(
         a->config.loop, at, &options, port == API_PORT_CLIENT ? on_client : on_metrics_client, a,

@@ -25,9 +25,8 @@ static void on_wake(void *user)
 static void add(struct api *a, enum api_step says, size_t *steps)
 {
     struct counted *c = nb_alloc_zero(1, sizeof *c);
-    *c = (struct counted){.job = {.api = a, .next = a->jobs, .step = count_step},
-                          .says = says,
-                          .steps = steps};
+    *c = (struct counted){
+        .job = {.api = a, .next = a->jobs, .step = count_step}, .says = says, .steps = steps};
     a->jobs = &c->job;
 }
 

@@ -167,8 +167,8 @@ static void K03_only_the_dialled_name_will_do(void **state)
     }
 }
 
-/* A cluster's authority may itself be signed by one that nobody tells us of; Go's clients, for which
- * such files are made, trust it. */
+/* A cluster's authority may itself be signed by one that nobody tells us of; Go's clients, for
+ * which such files are made, trust it. */
 static void an_authority_that_another_one_signed_is_trusted(void **state)
 {
     (void)state;

@@ -51,7 +51,8 @@ struct replica {
     uint64_t read_asked_ns;
 
     uint64_t offered_term, offered_leader; /* whom all under way was offered to; 0: nobody */
-    bool peer_seen;                        /* see replica_peer_up */
+    uint64_t offer_again_ns; /* when all is offered again, as some was thrown away; 0: not */
+    bool peer_seen;          /* see replica_peer_up */
     /* Proposals that found no leader: tried again when one is there. */
     struct nb_payload **waiting; /* owned, with a reference each */
     size_t waiting_count, waiting_capacity;

@@ -24,12 +24,11 @@ void replica_park(struct replica *r, struct nb_payload *payload)
     r->waiting[r->waiting_count++] = nb_payload_acquire(payload);
 }
 
-static void offer(struct replica *r, struct nb_payload *payload)
+/* False: not now. There is no leader, it has no room, or leadership is on its way elsewhere. */
+static bool offer(struct replica *r, struct nb_payload *payload)
 {
     enum raft_outcome outcome = raft_propose(r->raft, &payload, 1, NULL);
-    if (outcome == RAFT_NO_LEADER || outcome == RAFT_DROPPED) {
-        replica_park(r, payload); /* until a leader is there, or the request times out */
-    }
+    return outcome == RAFT_ACCEPTED || outcome == RAFT_FORWARDED;
 }
 
 /* One whose client was told "timed out" must not enter the log long after. */
@@ -42,32 +41,39 @@ static bool is_awaited(const struct replica *r, const struct nb_payload *payload
     return replica_requests_holds(&r->proposals, h.request_id);
 }
 
+/* The first `count` wait no more. */
+static void unpark(struct replica *r, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        nb_payload_release(r->waiting[i]);
+    }
+    if (count != 0) {
+        r->waiting_count -= count;
+        memmove(r->waiting, r->waiting + count, r->waiting_count * sizeof *r->waiting);
+    }
+}
+
 /* Without a leader for long, what timed out must not pile up. They lie in the order they came.
  * [Z03] */
 void replica_forget_timed_out(struct replica *r)
 {
     size_t gone = 0;
     while (gone < r->waiting_count && !is_awaited(r, r->waiting[gone])) {
-        nb_payload_release(r->waiting[gone++]);
+        gone++;
     }
-    if (gone != 0) {
-        r->waiting_count -= gone;
-        memmove(r->waiting, r->waiting + gone, r->waiting_count * sizeof *r->waiting);
-    }
+    unpark(r, gone);
 }
 
 /* A new leader may never have heard of what the one before it was told, and only it can know what
  * of that is in the log: it gets all, and the machine sorts out what came twice. [R22] */
 static void offer_all(struct replica *r)
 {
-    while (r->waiting_count != 0) {
-        nb_payload_release(r->waiting[--r->waiting_count]);
-    }
+    unpark(r, r->waiting_count);
     struct replica_requests *q = &r->proposals;
     for (uint64_t id = q->oldest_id; id != q->next_id; id++) {
         struct replica_request *request = replica_requests_at(q, id);
-        if (request != NULL) {
-            offer(r, request->payload);
+        if (request != NULL && (r->waiting_count != 0 || !offer(r, request->payload))) {
+            replica_park(r, request->payload);
         }
     }
 }
@@ -93,20 +99,12 @@ void replica_offer_waiting(struct replica *r)
         offer_all(r);
         return;
     }
-    if (r->waiting_count == 0) {
-        return;
+    size_t done = 0;
+    while (done < r->waiting_count &&
+           (!is_awaited(r, r->waiting[done]) || offer(r, r->waiting[done]))) {
+        done++;
     }
-    struct nb_payload **waiting = r->waiting;
-    size_t count = r->waiting_count;
-    r->waiting = NULL;
-    r->waiting_count = r->waiting_capacity = 0;
-    for (size_t i = 0; i < count; i++) {
-        if (is_awaited(r, waiting[i])) {
-            offer(r, waiting[i]);
-        }
-        nb_payload_release(waiting[i]);
-    }
-    nb_free(waiting);
+    unpark(r, done);
 }
 
 size_t replica_waiting_count(const struct replica *r)
@@ -152,10 +150,8 @@ enum nb_status replica_propose(struct replica *r, enum machine_kind kind, struct
      * for what is offered again. One that overtakes many makes the machine take these for seen. */
     struct raft_status s;
     raft_status(r->raft, &s);
-    if (r->waiting_count != 0 || !is_offered(r, &s)) {
+    if (r->waiting_count != 0 || !is_offered(r, &s) || !offer(r, payload)) {
         replica_park(r, payload);
-    } else {
-        offer(r, payload);
     }
     return NB_OK;
 }

@@ -140,6 +140,19 @@ static void expire_reads(struct replica *r, struct replica_read_list *l, uint64_
     }
 }
 
+/* Proposals may be among the messages to the leader that were thrown away. They are not offered
+ * again at once: its queue may be full. [R22, N17] */
+static void offer_again_when_due(struct replica *r, uint64_t now_ns)
+{
+    if (r->offer_again_ns == 0 || now_ns < r->offer_again_ns) {
+        return;
+    }
+    r->offer_again_ns = 0;
+    if (r->offered_leader != r->config.member_id) {
+        r->offered_leader = 0;
+    }
+}
+
 static void expire(struct replica *r)
 {
     uint64_t now_ns = replica_now(r);
@@ -152,6 +165,7 @@ static void expire(struct replica *r)
         request->done(request, timeout_status(r), NULL); /* "unknown": it may still commit [R23] */
     }
     replica_forget_timed_out(r);
+    offer_again_when_due(r, now_ns);
     replica_expire_change(r, now_ns, timeout_status(r));
     expire_reads(r, &r->reads_queued, now_ns);
     expire_reads(r, &r->reads_asked, now_ns);
@@ -266,6 +280,9 @@ void replica_peer_lost(struct replica *r, uint64_t id)
 
 void replica_peer_unreachable(struct replica *r, uint64_t id)
 {
+    if (id == r->offered_leader && r->offer_again_ns == 0) {
+        r->offer_again_ns = replica_now(r) + r->config.read_retry_ns;
+    }
     raft_peer_unreachable(r->raft, id);
 }
 

@@ -148,8 +148,9 @@ void replica_turn(struct replica *r);
 /*
  * Proposes a command. On NB_OK the request is under way; anything else is a refusal without effect
  * (NB_TOO_LARGE, NB_TOO_MANY_REQUESTS, NB_NO_SPACE, NB_STOPPED) and `done` will not be called.
- * Without a leader the proposal waits for one until the request times out; to each new leader all
- * that is under way is offered again, and the machine applies it once. [R22]
+ * Without a leader the proposal waits for one until the request times out; to each new leader, and
+ * to the same one after what was on its way to it may be lost, all that is under way is offered
+ * again, and the machine applies it once. [R22]
  */
 NB_MUST_USE enum nb_status replica_propose(struct replica *r, enum machine_kind kind,
                                            struct nb_bytes command,

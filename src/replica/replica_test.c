@@ -246,10 +246,9 @@ static void R22_proposals_forwarded_to_a_leader_that_dies_are_offered_to_the_nex
     sim_destroy(s);
 }
 
-/* What was on its way to the leader goes with the connection; the leader stays the same. */
-static void R22_proposals_lost_with_a_connection_are_offered_to_the_same_leader_again(void **state)
+/* What a follower forwards is lost, `told` says so, and the same leader leads on. */
+static void lose_proposals(void (*told)(struct replica *r, uint64_t id))
 {
-    (void)state;
     struct sim *s = group_with_leader(3);
     unsigned first = leader(s), taker = follower(s);
     uint64_t term = replica_term(s->members[first].replica);
@@ -260,7 +259,7 @@ static void R22_proposals_lost_with_a_connection_are_offered_to_the_same_leader_
         run(s, SIM_MS);
     }
     assert_true(s->sent[RAFT_MSG_PROPOSE] != 0);
-    replica_peer_lost(s->members[taker].replica, s->members[first].id);
+    told(s->members[taker].replica, s->members[first].id);
     sim_member_settle(&s->members[taker]);
     sim_network_heal(s);
     run(s, SIM_SECOND);
@@ -271,6 +270,19 @@ static void R22_proposals_lost_with_a_connection_are_offered_to_the_same_leader_
         assert_int_equal(ops[i]->status, NB_OK);
     }
     sim_destroy(s);
+}
+
+static void R22_proposals_lost_with_a_connection_are_offered_to_the_same_leader_again(void **state)
+{
+    (void)state;
+    lose_proposals(replica_peer_lost);
+}
+
+static void
+R22_proposals_thrown_away_on_their_way_are_offered_to_the_same_leader_again(void **state)
+{
+    (void)state;
+    lose_proposals(replica_peer_unreachable);
 }
 
 /* Ids stand in the log in their order: the machine takes one far below the highest for seen. */
@@ -1193,6 +1205,8 @@ int main(void)
         cmocka_unit_test(E12_a_leader_whose_disk_hangs_gives_way),
         cmocka_unit_test(R22_proposals_forwarded_to_a_leader_that_dies_are_offered_to_the_next),
         cmocka_unit_test(R22_proposals_lost_with_a_connection_are_offered_to_the_same_leader_again),
+        cmocka_unit_test(
+            R22_proposals_thrown_away_on_their_way_are_offered_to_the_same_leader_again),
         cmocka_unit_test(R22_a_proposal_does_not_overtake_those_that_wait_for_a_leader),
         cmocka_unit_test(R22_a_proposal_that_arrives_twice_counts_once),
         cmocka_unit_test(Z03_proposals_that_wait_for_a_leader_are_forgotten_with_their_requests),

@@ -2,8 +2,8 @@
  * HTTP/1.1, server side. One request is worked on at a time; what a client pipelines behind it
  * waits unparsed, at most header_bytes_max of it, and no request is begun while send_high_bytes of
  * answers have not been taken. Strict where leniency lets requests be smuggled:
- * CRLF only, no folded lines, no Content-Length beside Transfer-Encoding, nothing in chunk lines and
- * trailers that another reader could take for the end of a line. [RFC 9112]
+ * CRLF only, no folded lines, no Content-Length beside Transfer-Encoding, nothing in chunk lines
+ * and trailers that another reader could take for the end of a line. [RFC 9112]
  *
  * Invariants:
  *   H1  `in` holds less than two header_bytes_max beyond the bytes of the current feed, and

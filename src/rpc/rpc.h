@@ -99,12 +99,12 @@ struct rpc_limits {
     size_t message_bytes_max; /* 2,097,152 (1.5 MiB + 512 KiB) [N11] */
     uint32_t streams_max;     /* 4,294,967,295 as etcd announces; see calls_max */
     uint32_t calls_max;       /* running calls of one connection: 16,384; more are refused [N01] */
-    size_t unfinished_bytes_max;  /* partial messages of one connection: 64 MiB [N10] */
-    size_t output_bytes_max;      /* unread output of one connection, the last message left out:
-                                     256 MiB, then closed [N06] */
-    size_t send_high_bytes;       /* of one call, for on_drain: 256 KiB */
-    size_t header_bytes_max;      /* decoded header list of a request: 64 KiB [N03, N04] */
-    uint32_t stream_window_bytes; /* 1 MiB [N08] */
+    size_t unfinished_bytes_max;      /* partial messages of one connection: 64 MiB [N10] */
+    size_t output_bytes_max;          /* unread output of one connection, the last message left out:
+                                         256 MiB, then closed [N06] */
+    size_t send_high_bytes;           /* of one call, for on_drain: 256 KiB */
+    size_t header_bytes_max;          /* decoded header list of a request: 64 KiB [N03, N04] */
+    uint32_t stream_window_bytes;     /* 1 MiB [N08] */
     uint32_t connection_window_bytes; /* 16 MiB */
     uint64_t preface_timeout_ns;      /* first bytes, HTTP/1 headers: 10 s [N07] */
     uint64_t body_timeout_ns;         /* without progress within a request's body: 60 s [N07] */
@@ -184,8 +184,8 @@ NB_MUST_USE bool rpc_call_metadata(const struct rpc_call *call, const char *name
                                    struct nb_bytes *out);
 /* On the clock of rpc_conn_feed; UINT64_MAX when there is none. */
 uint64_t rpc_call_deadline_ns(const struct rpc_call *call);
-/* Adds a message (head then body, copied) to what the client will get. One of 2 GiB and more is left
- * out, and the call will end as ResourceExhausted. */
+/* Adds a message (head then body, copied) to what the client will get. One of 2 GiB and more is
+ * left out, and the call will end as ResourceExhausted. */
 void rpc_call_send(struct rpc_call *call, struct nb_bytes head, struct nb_bytes body);
 /* Sent and not yet taken by the peer's windows. Whoever streams stops at send_high_bytes and goes
  * on at on_drain. */
