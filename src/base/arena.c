@@ -3,7 +3,8 @@
 #include <stdalign.h>
 #include <string.h>
 
-enum { BLOCK_SIZE_BYTES = 4096 };
+/* What has grown large gets large blocks: a batch of thousands of rows asks malloc rarely. */
+enum { BLOCK_SIZE_BYTES = 4096, LARGE_BLOCK_SIZE_BYTES = 65536 - 64 };
 
 struct nb_arena_block {
     struct nb_arena_block *next;
@@ -13,7 +14,8 @@ struct nb_arena_block {
 
 static void push_block(struct nb_arena *a, size_t size)
 {
-    size_t capacity = size < BLOCK_SIZE_BYTES ? BLOCK_SIZE_BYTES : size;
+    size_t usual = a->total < LARGE_BLOCK_SIZE_BYTES ? BLOCK_SIZE_BYTES : LARGE_BLOCK_SIZE_BYTES;
+    size_t capacity = size < usual ? usual : size;
     struct nb_arena_block *block = nb_alloc(sizeof *block + capacity);
     block->next = a->blocks;
     block->size = capacity;

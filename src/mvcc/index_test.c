@@ -63,7 +63,7 @@ static void compare_all(const struct mvcc_index *x)
         const struct mvcc_record *r = mvcc_index_find(x, key_of(k));
         assert_int_equal(r != NULL, k->there);
         assert_int_equal(mvcc_tree_rank(&x->tree, key_of(k)), rank);
-        if (k->there) {
+        if (r != NULL) {
             assert_ptr_equal(mvcc_tree_next(&all), r);
             assert_int_equal(!r->dead, k->alive);
             assert_int_equal(r->mod, k->mod);

@@ -4,6 +4,7 @@
 
 enum {
     COUNT_MIN = 1024,
+    WAYS = 4,
     LINE_SIZE_BYTES = 64,
     PAGE_SIZE_BYTES = 4096,
     FETCH_SIZE_BYTES_MAX = 512, /* of a value; the rest follows by itself */
@@ -21,7 +22,7 @@ void mvcc_places_deinit(struct mvcc_places *p)
 void mvcc_places_size(struct mvcc_places *p, uint64_t rows)
 {
     size_t count = COUNT_MIN;
-    while (count < rows && count < MVCC_PLACES_COUNT_MAX) {
+    while (count / 2 < rows && count < MVCC_PLACES_COUNT_MAX) {
         count *= 2;
     }
     if (count > p->count) {
@@ -37,9 +38,22 @@ static bool has_slot(const struct mvcc_places *p, struct mvcc_version v)
     return p->slots != NULL && v.sub == 0 && v.main > 0 && (uint64_t)v.main <= LOWER;
 }
 
+/* The set of slots that the revision may be in. */
+static struct mvcc_place *set_of(const struct mvcc_places *p, struct mvcc_version v)
+{
+    return &p->slots[((uint64_t)v.main * WAYS) & (p->count - 1)];
+}
+
+/* The slot with this revision, of whichever view; NULL when there is none. */
 static struct mvcc_place *slot_of(const struct mvcc_places *p, struct mvcc_version v)
 {
-    return &p->slots[(uint64_t)v.main & (p->count - 1)];
+    struct mvcc_place *set = set_of(p, v);
+    for (unsigned i = 0; i < WAYS; i++) {
+        if ((set[i].revision & LOWER) == (uint64_t)v.main) {
+            return &set[i];
+        }
+    }
+    return NULL;
 }
 
 static uint64_t in_view(const struct mvcc_places *p, struct mvcc_version v)
@@ -54,19 +68,31 @@ static const uint8_t *address_of(const struct mvcc_place *place)
 
 bool mvcc_places_get(const struct mvcc_places *p, struct mvcc_version v, struct nb_bytes *out)
 {
-    if (!has_slot(p, v) || slot_of(p, v)->revision != in_view(p, v)) {
+    const struct mvcc_place *place = has_slot(p, v) ? slot_of(p, v) : NULL;
+    if (place == NULL || place->revision != in_view(p, v)) {
         return false;
     }
-    const struct mvcc_place *place = slot_of(p, v);
     *out = nb_bytes_of(address_of(place), (size_t)(place->address >> UPPER_SHIFT));
     return true;
+}
+
+/* The slot that the revision gets: its own, or the one of its set that was taken first. */
+static struct mvcc_place *slot_for(const struct mvcc_places *p, struct mvcc_version v)
+{
+    struct mvcc_place *place = slot_of(p, v);
+    if (place == NULL) {
+        struct mvcc_place *set = set_of(p, v);
+        memmove(set + 1, set, (WAYS - 1) * sizeof *set);
+        place = set;
+    }
+    return place;
 }
 
 void mvcc_places_put(struct mvcc_places *p, struct mvcc_version v, struct nb_bytes value)
 {
     uint64_t address = (uint64_t)(uintptr_t)value.data;
     if (has_slot(p, v) && value.len <= UINT16_MAX && address <= LOWER) {
-        *slot_of(p, v) = (struct mvcc_place){
+        *slot_for(p, v) = (struct mvcc_place){
             .revision = in_view(p, v), .address = (uint64_t)value.len << UPPER_SHIFT | address};
     }
 }
@@ -82,16 +108,17 @@ void mvcc_places_forget(struct mvcc_places *p)
 void mvcc_places_fetch_slot(const struct mvcc_places *p, struct mvcc_version v)
 {
     if (has_slot(p, v)) {
-        __builtin_prefetch(slot_of(p, v));
+        __builtin_prefetch(set_of(p, v));
+        __builtin_prefetch(set_of(p, v) + WAYS - 1); /* a set may lie across two lines */
     }
 }
 
 void mvcc_places_fetch_value(const struct mvcc_places *p, struct mvcc_version v)
 {
-    if (!has_slot(p, v) || (slot_of(p, v)->revision & LOWER) != (uint64_t)v.main) {
+    const struct mvcc_place *place = has_slot(p, v) ? slot_of(p, v) : NULL;
+    if (place == NULL) {
         return;
     }
-    const struct mvcc_place *place = slot_of(p, v);
     uintptr_t at = (uintptr_t)address_of(place);
     size_t len = (size_t)(place->address >> UPPER_SHIFT);
     len = len < FETCH_SIZE_BYTES_MAX ? len : FETCH_SIZE_BYTES_MAX;

@@ -6,8 +6,8 @@
  * returned, which is good until the next backend_reap. What it remembers from before that is no
  * answer any more, but still a hint worth asking memory for: the row is mostly still there.
  *
- * Direct-mapped: a revision has one slot, and the last one takes it. Made when pages are first
- * read, for as many rows as there are keys, up to a bound.
+ * A revision may be in any of four slots, and a new one takes the place of the oldest there. Made
+ * when a large page is first read, with twice the slots that there are keys, up to a bound.
  *
  * Invariants:
  *   L1  mvcc_places_get gives only what mvcc_places_put was told since the last mvcc_places_forget

@@ -5,6 +5,7 @@
 #include "server/service.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -690,8 +691,18 @@ static int run_until_stopped(struct server *s)
                : code;
 }
 
+/* Answers of some hundred KiB come and go all the time: their memory is kept for the next one,
+ * where malloc would give it back to the kernel and take it again page by page. */
+static void keep_memory(void)
+{
+    enum { MMAP_SIZE_BYTES = 1 << 20, KEPT_SIZE_BYTES = 2 << 20 };
+    (void)mallopt(M_MMAP_THRESHOLD, MMAP_SIZE_BYTES); /* 0 says no: then it is as it was */
+    (void)mallopt(M_TRIM_THRESHOLD, KEPT_SIZE_BYTES);
+}
+
 int server_main(int argc, char *const *argv, char *const *envp, bool as_etcd)
 {
+    keep_memory();
     struct server *s = nb_alloc_zero(1, sizeof *s);
     struct nb_buf message = {0};
     enum server_config_outcome outcome =
