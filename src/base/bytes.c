@@ -171,7 +171,7 @@ void nb_buf_printf(struct nb_buf *b, const char *format, ...)
 uint8_t *nb_buf_extend(struct nb_buf *b, size_t len)
 {
     nb_buf_reserve(b, len);
-    uint8_t *room = b->data + b->len;
+    uint8_t *room = b->data == NULL ? NULL : b->data + b->len; /* none, when nothing was asked */
     b->len += len;
     return room;
 }
