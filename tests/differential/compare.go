@@ -154,9 +154,8 @@ func settleTies(r *pb.RangeRequest, resp *pb.RangeResponse) {
 		return
 	}
 	equal := func(a, b *mvccpb.KeyValue) bool { return compareBy(r, a, b) == 0 }
-	// Without an order etcd cuts before it sorts, unless there are filters: then it must read all first.
-	filters := r.MinModRevision|r.MaxModRevision|r.MinCreateRevision|r.MaxCreateRevision != 0
-	if resp.More && (r.SortOrder != pb.RangeRequest_NONE || filters) {
+	// Without an order too: etcd then sorts one more than the limit, and leaves the last one out.
+	if resp.More {
 		last := resp.Kvs[len(resp.Kvs)-1]
 		for i, kv := range resp.Kvs {
 			if equal(kv, last) {
