@@ -170,8 +170,11 @@ void nb_buf_printf(struct nb_buf *b, const char *format, ...)
 
 uint8_t *nb_buf_extend(struct nb_buf *b, size_t len)
 {
+    if (len == 0 && b->data == NULL) {
+        return NULL; /* nothing has no place yet, and NULL + 0 is undefined */
+    }
     nb_buf_reserve(b, len);
-    uint8_t *room = b->data == NULL ? NULL : b->data + b->len; /* none, when nothing was asked */
+    uint8_t *room = b->data + b->len;
     b->len += len;
     return room;
 }
