@@ -115,18 +115,26 @@ static void ask(void *user)
 
 /* ---- writing ---- */
 
-/* The next one in turn that serves, but for `not`; the next one in turn when none does. */
-static size_t next_endpoint(struct soak *s, size_t not )
+/*
+ * The next one in turn that serves, but for `refused`. When none is known to, as while the
+ * leadership goes over, the next one in turn that is not that one: what has just refused does so
+ * again.
+ */
+static size_t next_endpoint(struct soak *s, size_t refused)
 {
-    for (size_t i = 0; i < s->node_count; i++) {
+    nb_assert(s->node_count != 0); /* an endpoint, at least, is always given */
+    size_t best = s->turn % s->node_count;
+    bool found = false;
+    for (size_t i = s->node_count; i-- > 0;) { /* from behind, so that the first one stays */
         size_t endpoint = (s->turn + i) % s->node_count;
-        if (s->nodes[endpoint].serving && endpoint != not ) {
-            s->turn = endpoint + 1;
-            return endpoint;
+        bool serving = s->nodes[endpoint].serving;
+        if (endpoint != refused && (serving || !found)) {
+            best = endpoint;
+            found = serving;
         }
     }
-    nb_assert(s->node_count != 0); /* an endpoint, at least, is always given */
-    return s->turn++ % s->node_count;
+    s->turn = best + 1;
+    return best;
 }
 
 static void write_done(void *user, const struct client_reply *reply);
