@@ -1,6 +1,8 @@
 /* api: the ports, their connections, and the table of methods. */
 #include "api/internal.h"
 
+#include <malloc.h>
+
 enum { LISTENER_COUNT_MAX = 32, OUTPUT_BYTES_A_FLUSH = 1 << 20, SCRATCH_KEPT_BYTES = 4 << 20 };
 
 static const uint64_t tick_ns = 100 * 1000 * 1000;
@@ -100,6 +102,7 @@ static void on_close(struct net_conn *net, void *user, enum nb_status reason)
     (void)net;
     (void)reason; /* clients come and go; what is wrong with one is its own log's matter */
     struct api_conn *c = user;
+    c->api->conn_count--;
     *c->link = c->next;
     if (c->next != NULL) {
         c->next->link = c->link;
@@ -135,6 +138,10 @@ static void accept_for(struct api *a, struct rpc_server *server, struct net_conn
         c->next->link = &c->next;
     }
     a->conns = c;
+    a->conn_count++;
+    if (a->conn_count > a->conn_count_peak) {
+        a->conn_count_peak = a->conn_count;
+    }
     net_conn_start(net, &conn_events, c, NULL);
     if (hold) {
         c->held = true;
@@ -157,6 +164,19 @@ static void on_metrics_client(void *user, struct net_conn *net)
     accept_for(a, a->metrics_server, net, false);
 }
 
+/* A crowd has gone: what malloc keeps of it between what is still in use goes back to the kernel.
+ */
+static void release_memory(struct api *a)
+{
+    enum { CROWD_CONN_COUNT = 256, KEPT_SIZE_BYTES = 2 << 20 };
+    if (a->conn_count + CROWD_CONN_COUNT <= a->conn_count_peak) {
+        rpc_server_drain(a->client_server);
+        rpc_server_drain(a->metrics_server);
+        (void)malloc_trim(KEPT_SIZE_BYTES);
+        a->conn_count_peak = a->conn_count;
+    }
+}
+
 static void on_tick(void *user)
 {
     struct api *a = user;
@@ -168,6 +188,7 @@ static void on_tick(void *user)
             net_conn_close(c->net);
         }
     }
+    release_memory(a);
 }
 
 /* ---- life ---- */

@@ -23,6 +23,7 @@ struct api {
     struct net_listener *listeners[32];                /* owned */
     size_t listener_count;
     struct api_conn *conns; /* owned, a list */
+    size_t conn_count, conn_count_peak; /* the second: since memory was last given back */
     struct net_timer *tick;
     struct api_metrics metrics;
     uint64_t read_begun_ns;         /* of the read that is resumed; 0: it did not wait */

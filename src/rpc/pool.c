@@ -86,9 +86,8 @@ void rpc_pool_init(struct rpc_pool *p, size_t idle_bytes_max)
     p->mem = (nghttp2_mem){p, pool_malloc, pool_free, pool_calloc, pool_realloc};
 }
 
-void rpc_pool_deinit(struct rpc_pool *p)
+void rpc_pool_drain(struct rpc_pool *p)
 {
-    nb_assert(p->used_bytes == 0);
     for (size_t i = 0; i < RPC_POOL_CLASS_COUNT; i++) {
         while (p->free_blocks[i] != NULL) {
             struct rpc_pool_block *block = p->free_blocks[i];
@@ -96,4 +95,11 @@ void rpc_pool_deinit(struct rpc_pool *p)
             nb_free(block);
         }
     }
+    p->idle_bytes = 0;
+}
+
+void rpc_pool_deinit(struct rpc_pool *p)
+{
+    nb_assert(p->used_bytes == 0);
+    rpc_pool_drain(p);
 }

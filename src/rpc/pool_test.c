@@ -38,6 +38,9 @@ static void P1_blocks_come_back_and_idle_memory_is_bounded(void **state)
         p.mem.free(blocks[i].data, &p);
     }
     assert_int_equal(p.used_bytes, 0);
+    assert_int_not_equal(p.idle_bytes, 0);
+    rpc_pool_drain(&p);
+    assert_int_equal(p.idle_bytes, 0);
     uint8_t *zeroed = p.mem.calloc(10, 10, &p);
     for (size_t i = 0; i < 100; i++) {
         assert_int_equal(zeroed[i], 0);

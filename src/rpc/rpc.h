@@ -141,6 +141,8 @@ struct rpc_server_config {
 };
 
 NB_MUST_USE struct rpc_server *rpc_server_create(const struct rpc_server_config *config);
+/* Memory that is kept for calls and connections to come goes back to malloc. */
+void rpc_server_drain(struct rpc_server *server);
 void rpc_server_destroy(struct rpc_server *server); /* after all its connections */
 
 /* No callback of a connection may feed, tick, destroy or take output from it: that is for later in

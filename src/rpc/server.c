@@ -94,9 +94,8 @@ struct rpc_server *rpc_server_create(const struct rpc_server_config *config)
     return s;
 }
 
-void rpc_server_destroy(struct rpc_server *s)
+void rpc_server_drain(struct rpc_server *s)
 {
-    nb_assert(s->conn_count == 0);
     while (s->free_calls != NULL) {
         struct rpc_call *call = s->free_calls;
         s->free_calls = call->next;
@@ -106,6 +105,14 @@ void rpc_server_destroy(struct rpc_server *s)
         nb_buf_deinit(&call->note);
         nb_free(call);
     }
+    s->free_call_count = 0;
+    rpc_pool_drain(&s->pool);
+}
+
+void rpc_server_destroy(struct rpc_server *s)
+{
+    nb_assert(s->conn_count == 0);
+    rpc_server_drain(s);
     nghttp2_session_callbacks_del(s->callbacks);
     nghttp2_option_del(s->option);
     rpc_pool_deinit(&s->pool);

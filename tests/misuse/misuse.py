@@ -519,26 +519,56 @@ def a_client_that_does_not_read_does_not_hold_up_the_end():
         assert m.stop() == 0, m.text()[-600:]
 
 
+def keeps_what_is_freed():
+    with open(NABATA, "rb") as f:
+        return b"__asan_init" in f.read()
+
+
+def anonymous_mib(m):
+    with open(f"/proc/{m.process.pid}/status") as f:
+        return int(re.search(r"RssAnon:\s+(\d+)", f.read()).group(1)) // 1024
+
+
+def shrinks_to(m, mib):
+    end = time.monotonic() + 5
+    while anonymous_mib(m) > mib and time.monotonic() < end:
+        time.sleep(0.05)  # between two looks
+    assert anonymous_mib(m) <= mib, f"{anonymous_mib(m)} MiB, not {mib}"
+
+
 @test
 def Z03_a_large_answer_leaves_nothing_behind():
-    with open(NABATA, "rb") as f:
-        if b"__asan_init" in f.read():
-            return  # keeps what is freed
+    if keeps_what_is_freed():
+        return
     m = Member("large").start().ready()
     for i in range(64):
         done = subprocess.run([NABATA, "put", f"k{i}", "--endpoints", f"127.0.0.1:{m.client}"], input="v" * 2**20,
                               capture_output=True, text=True, timeout=DEADLINE)
         assert done.returncode == 0, done.stderr
-    def anonymous():
-        with open(f"/proc/{m.process.pid}/status") as f:
-            return int(re.search(r"RssAnon:\s+(\d+)", f.read()).group(1)) // 1024
-    before = anonymous()
+    before = anonymous_mib(m)
     code, out, err = m.ctl("get", "k", "--prefix", "--print-value-only")
     assert code == 0 and len(out) == 64 * (2**20 + 1), err
-    end = time.monotonic() + 5
-    while anonymous() > before + 16 and time.monotonic() < end:
-        time.sleep(0.05)  # between two looks
-    assert anonymous() <= before + 16, f"{before} MiB before, {anonymous()} MiB after"
+    shrinks_to(m, before + 16)
+    assert m.stop() == 0
+
+
+@test
+def Z03_a_crowd_of_connections_leaves_nothing_behind():
+    if keeps_what_is_freed():
+        return
+    m = Member("crowd-gone").start().ready()
+    before = anonymous_mib(m)
+    crowd = []
+    for _ in range(800):
+        s = socket.create_connection(("127.0.0.1", m.client), timeout=DEADLINE)
+        s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+        crowd.append(s)
+    for s in crowd:
+        assert s.recv(9)[3] == 4  # its SETTINGS
+    assert anonymous_mib(m) > before + 8
+    for s in crowd:
+        s.close()
+    shrinks_to(m, before + 4)
     assert m.stop() == 0
 
 
