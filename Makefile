@@ -1,6 +1,6 @@
 # The house's verbs. `make help` lists them; everything else is CMake's, by preset.
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint bench format fuzz asan tsan image test-kubernetes clean help
+.PHONY: build demo test lint bench format fuzz asan tsan image test-kubernetes test-apiserver clean help
 
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 FUZZ_SECONDS ?= 20
@@ -72,6 +72,13 @@ test-kubernetes: build ## only the tests of images, scripts, manifests and pods;
 	@$(call configure,debug)
 	@$(call compile,debug,--target nabata)
 	@ctest --test-dir build/debug -R '^kubernetes/' --output-on-failure --no-tests=error
+
+test-apiserver: build ## manifests and pods under a real Kubernetes API server, built first (long, once)
+	@tools/setup.sh test
+	@mkdir -p build
+	@$(call configure,debug)
+	@tests/kubernetes/apiserver/build.sh build/kubernetes || [ $$? -eq 77 ]
+	@ctest --test-dir build/debug -R '^kubernetes/apiserver$$' --output-on-failure --no-tests=error
 
 clean: ## remove build/
 	@rm -rf build

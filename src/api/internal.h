@@ -22,7 +22,7 @@ struct api {
     struct rpc_server *client_server, *metrics_server; /* owned */
     struct net_listener *listeners[32];                /* owned */
     size_t listener_count;
-    struct api_conn *conns; /* owned, a list */
+    struct api_conn *conns;             /* owned, a list */
     size_t conn_count, conn_count_peak; /* the second: since memory was last given back */
     struct net_timer *tick;
     struct api_metrics metrics;

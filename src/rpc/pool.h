@@ -26,7 +26,7 @@ struct rpc_pool {
 };
 
 void rpc_pool_init(struct rpc_pool *p, size_t idle_bytes_max);
-void rpc_pool_drain(struct rpc_pool *p); /* what is idle goes back to malloc */
+void rpc_pool_drain(struct rpc_pool *p);  /* what is idle goes back to malloc */
 void rpc_pool_deinit(struct rpc_pool *p); /* everything must have been given back */
 
 #endif

@@ -271,8 +271,10 @@ static void a_set_whose_ordinals_do_not_begin_at_0_takes_nobody_out(void **state
 static void refusals_are_told_apart(void **state)
 {
     struct world *w = *state;
-    assert_int_equal(ask(w, "other", NULL, 0), NB_NOT_FOUND);
-    set(w, "deny=true");
+    assert_int_equal(ask(w, "other", NULL, 0), NB_ACCESS); /* not 404: the Role names one */
+    set(w, "gone=true");
+    assert_int_equal(ask(w, "ss", NULL, 0), NB_NOT_FOUND);
+    set(w, "gone=false&deny=true");
     assert_int_equal(ask(w, "ss", NULL, 0), NB_ACCESS);
     assert_non_null(strstr(w->error, "denies `get`"));
     assert_int_equal(ask(w, "ss", "1", 0), NB_ACCESS);

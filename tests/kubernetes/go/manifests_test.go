@@ -17,8 +17,11 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
@@ -91,9 +94,27 @@ func equal(t *testing.T, what string, got, want any) {
 	}
 }
 
+// What Kubernetes' own admission has against the pod at the level "restricted", in its newest version.
+func violations(t *testing.T, pod corev1.PodSpec) string {
+	t.Helper()
+	checks, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+	result := policy.AggregateCheckResults(checks.EvaluatePod(level, &metav1.ObjectMeta{}, &pod))
+	return result.ForbiddenDetail()
+}
+
 // The rules of the pod security level "restricted", and what nabata adds to them.
 func restricted(t *testing.T, pod corev1.PodSpec) {
 	t.Helper()
+	equal(t, "violations of pod security", violations(t, pod), "")
+	loose := *pod.DeepCopy()
+	loose.Containers[0].SecurityContext.Capabilities = nil
+	if violations(t, loose) == "" {
+		t.Error("a container that keeps its capabilities is not a violation")
+	}
 	s := pod.SecurityContext
 	if s == nil || s.RunAsNonRoot == nil || !*s.RunAsNonRoot || s.RunAsUser == nil || *s.RunAsUser != 65532 ||
 		s.SeccompProfile == nil || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {

@@ -206,15 +206,19 @@ class World:
                                      "--listen-fresh", FRESH_DNS_ADDRESS,
                                      "--ttl", str(ttl), "--negative", str(negative)],
                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.expect(self.dns, "ready")
+        self.begin_api()
+        self.publish()
+
+    def begin_api(self):
+        """The stand-in; its token and authority into the pods' service account."""
         self.api_process = subprocess.Popen(
-            [sys.executable, APISERVER, "--account-dir", os.path.join(folder, "authority"), "--host", API_ADDRESS,
+            [sys.executable, APISERVER, "--account-dir", os.path.join(self.folder, "authority"), "--host", API_ADDRESS,
              "--port", "443", "--names", f"IP:{API_ADDRESS},DNS:kubernetes.default.svc", "--namespace", NAMESPACE,
              "--name", SET, "--service", SERVICE, "--replicas", "3"], stdout=subprocess.PIPE, text=True)
-        self.expect(self.dns, "ready")
         self.control = int(self.expect(self.api_process, "ready").split()[2])
         for name in ("token", "ca.crt", "namespace"):
-            shutil.copy(os.path.join(folder, "authority", name), os.path.join(self.account, name))
-        self.publish()
+            shutil.copy(os.path.join(self.folder, "authority", name), os.path.join(self.account, name))
 
     @staticmethod
     def expect(process, word):

@@ -42,19 +42,26 @@ def make_certificates(folder, names):
         "-CAcreateserial", "-days", "2", "-extfile", at("server.ext"), "-out", at("server.crt"))
 
 
+# Who set which field: every object has it, and it makes the answer longer than what Go's HTTP server sends in one piece.
+MANAGED_FIELDS = [{"manager": manager, "operation": "Apply", "apiVersion": "apps/v1", "time": "2026-01-01T00:00:00Z",
+                   "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {f"f:field{i}": {} for i in range(100)}}}
+                  for manager in ("kubectl", "kube-controller-manager")]
+PIECE = 2048
+
+
 class State:
     def __init__(self, options):
         self.lock = threading.Lock()
         self.path = f"/apis/apps/v1/namespaces/{options.namespace}/statefulsets/{options.name}"
         self.options = options
         self.replicas, self.start = options.replicas, 0
-        self.deleting, self.deny, self.down = False, False, False
+        self.deleting, self.gone, self.deny, self.down = False, False, False, False
         self.annotations, self.requests, self.version = {}, 0, 1
         self.token = secrets.token_urlsafe(24)
 
     def object(self):
         metadata = {"name": self.options.name, "namespace": self.options.namespace, "annotations": self.annotations,
-                    "resourceVersion": str(self.version)}
+                    "resourceVersion": str(self.version), "managedFields": MANAGED_FIELDS}
         if self.deleting:
             metadata["deletionTimestamp"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         return {"kind": "StatefulSet", "apiVersion": "apps/v1", "metadata": metadata,
@@ -63,14 +70,14 @@ class State:
                 "status": {"replicas": self.replicas}}
 
     def told(self):
-        return {"replicas": self.replicas, "deleting": self.deleting, "deny": self.deny, "down": self.down,
+        return {"replicas": self.replicas, "deleting": self.deleting, "gone": self.gone, "deny": self.deny, "down": self.down,
                 "annotations": self.annotations, "requests": self.requests, "token": self.token}
 
     def change(self, query):
         for name, values in urllib.parse.parse_qs(query, strict_parsing=True).items():
             if name in ("replicas", "start"):
                 setattr(self, name, int(values[0]))
-            elif name in ("deleting", "deny", "down"):
+            elif name in ("deleting", "gone", "deny", "down"):
                 setattr(self, name, values[0] == "true")
             elif name == "cluster":  # somebody else annotates it
                 self.annotations["nabata/cluster-id"] = values[0]
@@ -101,9 +108,17 @@ class Quiet(http.server.BaseHTTPRequestHandler):
         body = json.dumps(value).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        if len(body) <= PIECE:
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self.wfile.write(body)
+        for at in range(0, len(body), PIECE):
+            piece = body[at:at + PIECE]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
 
 
 class Api(Quiet):
@@ -123,10 +138,14 @@ class Api(Quiet):
         with s.lock:
             if self.headers.get("Authorization") != "Bearer " + s.token:
                 self.status(401, "Unauthorized", "Unauthorized")
-            elif s.deny:
-                self.status(403, "Forbidden", f'statefulsets.apps "{s.options.name}" is forbidden')
-            elif self.path != s.path:
-                self.status(404, "NotFound", "the server could not find the requested resource")
+            elif s.deny or self.path != s.path:
+                verb = {"GET": "get", "PATCH": "patch"}[self.command]
+                self.status(403, "Forbidden", f'statefulsets.apps "{self.path.rsplit("/", 1)[1]}" is forbidden: User '
+                             f'"system:serviceaccount:{s.options.namespace}:nabata" cannot {verb} resource "statefulsets"')
+            elif s.gone:
+                self.status(404, "NotFound", f'statefulsets.apps "{s.options.name}" not found')
+            elif self.command == "PATCH" and self.headers.get("Content-Type") != "application/merge-patch+json":
+                self.status(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
             elif not change(s):
                 self.status(409, "Conflict", f'Operation cannot be fulfilled on statefulsets.apps "{s.options.name}": '
                             "the object has been modified; please apply your changes to the latest version")
@@ -138,9 +157,6 @@ class Api(Quiet):
 
     def do_PATCH(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        if self.headers.get("Content-Type") != "application/merge-patch+json":
-            self.status(415, "UnsupportedMediaType", "the body of the request was in an unknown format")
-            return
         patch = json.loads(body)
 
         def change(s):
