@@ -98,6 +98,8 @@ void peer_link_lost(struct peer_link *l, enum peer_down_reason reason, const cha
     retry_later(l);
     if (l->channel == PEER_CHANNEL_CONTROL) {
         peer_report_down(p, reason);
+    } else { /* what was on its way is gone, and nothing may follow that would show it [R22] */
+        peer_note_unreachable(p);
     }
 }
 

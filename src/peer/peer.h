@@ -150,8 +150,9 @@ struct peer_events {
     /* `id` refused us, or we it (peer_status.refused_by_us); once for each change of the code, and
      * again after it had accepted. */
     void (*on_refused)(void *user, uint64_t id, enum peer_refusal_code code, const char *text);
-    /* Messages to `id` were thrown away: not connected, or its queue is full. At most once in
-     * unreachable_interval_ns for each peer. */
+    /* Messages to `id` were thrown away, or may have been: not connected, its queue is full, or the
+     * connection of the log's channel ended. At most once in unreachable_interval_ns for each peer.
+     */
     void (*on_unreachable)(void *user, uint64_t id);
     void (*on_round_trip)(void *user, uint64_t id, uint64_t round_trip_ns);
 

@@ -863,6 +863,35 @@ static void Z03_a_full_queue_drops_messages_and_says_so(void **state)
     world_deinit(&w);
 }
 
+static void R22_the_end_of_the_logs_connection_is_told_as_loss(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    struct node *a = node_add(&w, 0);
+    struct stranger control = {0};
+    struct peer_hello h = stranger_hello(a, PEER_CHANNEL_CONTROL);
+    h.from = 2;
+    put_hello(&control.answer, PEER_FRAME_WELCOME, &h);
+    node_set_port(a, 2, "127.0.0.1", stranger_listen(&w, &control));
+    RUN_UNTIL(&w, a->up == 1);
+    struct stranger log = {0};
+    struct net_listener *first = control.listener;
+    control.listener = NULL;
+    net_listener_close(first);
+    h.channel = PEER_CHANNEL_LOG;
+    put_hello(&log.answer, PEER_FRAME_WELCOME, &h);
+    node_set_port(a, 2, "127.0.0.1", stranger_listen(&w, &log));
+    RUN_UNTIL(&w, node_status(a, 2).log_up);
+    unsigned before = a->unreachable;
+    net_conn_close(log.conn);
+    RUN_UNTIL(&w, a->unreachable != before); /* though nothing is sent, and control is up */
+    assert_int_equal(node_status(a, 2).down_count, 0);
+    stranger_deinit(&control);
+    stranger_deinit(&log);
+    world_deinit(&w);
+}
+
 static void messages_to_who_is_not_there_are_dropped_and_told_now_and_then(void **state)
 {
     (void)state;
@@ -1254,6 +1283,7 @@ int main(void)
         cmocka_unit_test(E09_after_a_pause_of_our_own_nobody_is_given_up),
         cmocka_unit_test(attempts_grow_rarer_and_are_logged_once),
         cmocka_unit_test(Z03_a_full_queue_drops_messages_and_says_so),
+        cmocka_unit_test(R22_the_end_of_the_logs_connection_is_told_as_loss),
         cmocka_unit_test(messages_to_who_is_not_there_are_dropped_and_told_now_and_then),
         cmocka_unit_test(N15_what_is_not_nabata_is_told_so_and_closed),
         cmocka_unit_test(N15_a_hello_in_any_two_pieces_is_understood),
