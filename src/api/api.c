@@ -199,11 +199,35 @@ static void on_call_start(void *user, const struct rpc_method *method)
     api_metrics_start(&a->metrics, method);
 }
 
+/* In a bad second all calls are slow: one line says how many. */
+static void note_slow_call(struct api *a, const struct rpc_method *method, enum rpc_status status,
+                           uint64_t took_ns)
+{
+    static const uint64_t second = 1000 * 1000 * 1000;
+    uint64_t now_ns = net_loop_now_ns(a->config.loop);
+    if (a->slow_logged_ns != 0 && now_ns - a->slow_logged_ns < second) {
+        a->slow_count++;
+        return;
+    }
+    nb_log(a->config.log, NB_LOG_WARN, "api.slow_request", "request stats",
+           NB_KV_STR("response-type", method->path), NB_KV_STR("status", rpc_status_name(status)),
+           NB_KV_U64("took-ms", took_ns / 1000000),
+           NB_KV_U64("expected-ms", a->config.slow_request_ns / 1000000),
+           NB_KV_U64("others", a->slow_count), NB_KV_END);
+    a->slow_logged_ns = now_ns;
+    a->slow_count = 0;
+}
+
 static void on_call_end(void *user, const struct rpc_method *method, enum rpc_status status,
                         uint64_t begun_ns)
 {
     struct api *a = user;
     api_metrics_end(&a->metrics, method, status, begun_ns);
+    uint64_t took_ns = net_loop_now_ns(a->config.loop) - begun_ns;
+    if (a->config.slow_request_ns != 0 && took_ns > a->config.slow_request_ns && method != NULL &&
+        method->kind == RPC_UNARY) {
+        note_slow_call(a, method, status, took_ns);
+    }
 }
 
 static void on_call_message(void *user, const struct rpc_method *method, bool sent)

@@ -51,6 +51,7 @@ struct api_config {
     uint32_t streams_max;     /* --max-concurrent-streams */
     uint64_t keepalive_min_ns, keepalive_interval_ns, keepalive_timeout_ns; /* --grpc-keepalive-* */
     uint64_t request_timeout_ns; /* of probes and RangeStream's first read */
+    uint64_t slow_request_ns;    /* a unary call that takes longer is logged; 0: never */
     bool metrics_extensive;      /* --metrics=extensive: how long each call takes */
     bool reuse_port;
     const char *const *cors;           /* origins, ends with NULL; {"*", NULL} lets all in */

@@ -26,6 +26,8 @@ struct api {
     size_t conn_count, conn_count_peak; /* the second: since memory was last given back */
     struct net_timer *tick;
     struct api_metrics metrics;
+    uint64_t slow_logged_ns;        /* when; 0: never */
+    uint64_t slow_count;            /* slow calls that were not logged since, as there were many */
     uint64_t read_begun_ns;         /* of the read that is resumed; 0: it did not wait */
     struct nb_buf scratch;          /* an answer being made */
     struct nb_arena arena;          /* a request being decoded */

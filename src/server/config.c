@@ -536,7 +536,6 @@ static const char *const without_effect[] = {
     "raft-write-timeout",
     "enable-grpc-gateway",
     "watch-progress-notify-interval",
-    "warning-unary-request-duration",
     "bcrypt-cost",
     "auth-token-ttl",
 };

@@ -122,7 +122,7 @@ const struct nb_option server_flags[] = {
     CHOICE("log-format", "json,console", NULL, LOGGING, "one JSON object a line, or lines for people"),
     LATER("enable-log-rotation", BOOL, "false", "logrotate with copytruncate does it"),
     ACCEPT("log-rotation-config-json", STRING, ""),
-    FLAG("warning-unary-request-duration", DURATION, "300ms", NULL, LOGGING, "a slower request is logged (no effect yet)"),
+    FLAG("warning-unary-request-duration", DURATION, "300ms", NULL, LOGGING, "a slower request is logged, one a second at most"),
     FLAG("warning-apply-duration", DURATION, "100ms", NULL, LOGGING, "a slower apply is logged; 0: none"),
     LATER("enable-distributed-tracing", BOOL, "false", "/metrics has durations of all steps"),
     ACCEPT("distributed-tracing-address", STRING, "localhost:4317"),

@@ -447,6 +447,7 @@ static int open_api(struct server *s, struct nb_buf *message)
         .keepalive_interval_ns = (uint64_t)f->grpc_keepalive_interval_ns,
         .keepalive_timeout_ns = (uint64_t)f->grpc_keepalive_timeout_ns,
         .request_timeout_ns = 5000000000ull + 2 * (uint64_t)f->election_timeout_ns,
+        .slow_request_ns = (uint64_t)f->warning_unary_request_duration_ns,
         .metrics_extensive = f->metrics_extensive,
         .reuse_port = f->socket_reuse_port,
         .cors = (const char *const *)f->cors,

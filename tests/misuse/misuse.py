@@ -585,6 +585,17 @@ def Z03_a_crowd_of_connections_leaves_nothing_behind():
 
 
 @test
+def slow_requests_are_logged_one_a_second():
+    m = Member("slow", extra=["--warning-unary-request-duration", "1us"]).start().ready()
+    since = time.monotonic()
+    fill(m)
+    lines = [json.loads(line) for line in open(m.log) if '"api.slow_request"' in line]
+    assert 1 <= len(lines) <= 2 + (time.monotonic() - since), lines
+    assert lines[0]["level"] == "warn" and lines[0]["response-type"].startswith("/etcdserverpb."), lines[0]
+    assert m.stop() == 0
+
+
+@test
 def probes_answer_with_etcds_codes():
     m = Member("probes").start().ready()
     for method, path, code in (("GET", "/livez", 200), ("GET", "/livez/", 404), ("POST", "/livez", 405),
