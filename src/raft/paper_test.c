@@ -1298,7 +1298,8 @@ static void E11_heartbeats_and_their_answers_never_wait_for_a_disk(void **state)
     (void)state;
     struct rig g = rig(3);
     step(&g,
-         (struct raft_msg){.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 3, .heartbeat = {0, 77}});
+         (struct raft_msg){
+             .type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 3, .heartbeat = {.read_round = 77}});
     drain(&g);
     assert_true(g.fx.has_hard_state); /* the new term is not on disk yet */
     const struct raft_send *s = sent(&g, RAFT_MSG_HEARTBEAT_RESULT, 2);
