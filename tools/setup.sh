@@ -15,7 +15,7 @@ fuzz="$build clang libclang-rt-14-dev"
 bench="$build curl procps python3"
 plots="python3 python3-matplotlib"
 # tests that use them are skipped without them; those of the second line push, pull and run images (17 MB to fetch)
-optional_for_test="etcd-client shellcheck valgrind
+optional_for_test="etcd-client iptables shellcheck valgrind
     docker-registry crun podman busybox-static"
 
 wanted=
